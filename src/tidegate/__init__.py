@@ -1,0 +1,1 @@
+"""tidegate: an automated trading daemon for Binance USD-M futures."""

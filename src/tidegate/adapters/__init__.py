@@ -1,0 +1,1 @@
+"""THE WORLD: one folder per system; they never import each other."""

@@ -1,0 +1,1 @@
+"""History and journal in files."""

@@ -1,0 +1,1 @@
+"""THE SHELL: asyncio, configuration, logging and the command line live here."""

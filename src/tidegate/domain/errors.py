@@ -1,0 +1,62 @@
+"""The error tree. Refusals are values, failures are exceptions, a broken invariant is a crash."""
+
+
+class TidegateError(Exception):
+    """Base of everything that tidegate raises on purpose."""
+
+
+class ConfigError(TidegateError):
+    """The configuration is wrong; raised at start only."""
+
+
+class DataError(TidegateError):
+    """Market data cannot be used as it is."""
+
+
+class OutOfOrder(DataError):
+    """Data came twice or in the wrong order."""
+
+
+class InvalidBar(DataError):
+    """A bar contradicts itself: not finite, not positive, high below low, off its grid."""
+
+
+class JournalError(TidegateError):
+    """A journal is damaged, incomplete or of another format."""
+
+
+class VenueError(TidegateError):
+    """The venue could not or would not do as asked."""
+
+
+class VenueUnavailable(VenueError):
+    """The venue did not answer; the adapter retries what may be retried."""
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class OrderRefused(VenueError):
+    """The venue said no to an order."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(f"{code}: {reason}")
+        self.code = code
+        self.reason = reason
+
+
+class OrderOutcomeUnknown(VenueError):
+    """Nobody knows yet whether the order reached the venue; the blotter asks, it never sends again."""
+
+    def __init__(self, client_order_id: str) -> None:
+        super().__init__(client_order_id)
+        self.client_order_id = client_order_id
+
+
+class NotAuthorised(VenueError):
+    """Key, address or permission are refused; trading halts."""
+
+
+class InvariantBroken(TidegateError):
+    """A promise of the house does not hold; the process stops rather than trade on."""

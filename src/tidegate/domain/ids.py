@@ -1,0 +1,35 @@
+"""Names of things, as distinct types, so that a checker tells an order from an instrument."""
+
+from typing import NewType
+
+Nanos = int
+"""Nanoseconds since 1970-01-01T00:00:00Z."""
+
+InstrumentId = NewType("InstrumentId", str)
+"""A tradable contract by its native name, for example ``BTCUSDT``."""
+
+StrategyId = NewType("StrategyId", str)
+"""One configured strategy; unique within a configuration."""
+
+ClientOrderId = NewType("ClientOrderId", str)
+"""Our own name of an order: ``p1-<account>-<gen base36>-<seq base36>-<attempt>``, never reused."""
+
+ParentId = NewType("ParentId", str)
+"""The whole intention that one or more child orders carry out."""
+
+ModelId = NewType("ModelId", str)
+"""A fitted model, for example the regime detector."""
+
+_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+def base36(number: int) -> str:
+    """The digits of a non-negative integer in base 36, lower case."""
+    if number < 0:
+        raise ValueError(f"base36 takes a non-negative integer, not {number}")
+    digits = ""
+    while True:
+        number, rest = divmod(number, 36)
+        digits = _DIGITS[rest] + digits
+        if number == 0:
+            return digits

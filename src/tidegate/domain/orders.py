@@ -1,0 +1,317 @@
+"""Orders: the words, the messages, and the life of one order as a table of states that only moves forward."""
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+from enum import Enum
+
+import msgspec
+
+from tidegate.domain.ids import ClientOrderId, InstrumentId, Nanos, ParentId, StrategyId
+
+
+class Side(Enum):
+    BUY = "BUY"
+    SELL = "SELL"
+
+    @property
+    def sign(self) -> int:
+        return 1 if self is Side.BUY else -1
+
+    @property
+    def opposite(self) -> "Side":
+        return Side.SELL if self is Side.BUY else Side.BUY
+
+
+class OrderType(Enum):
+    MARKET = "MARKET"
+    LIMIT = "LIMIT"
+    STOP_MARKET = "STOP_MARKET"
+    TAKE_PROFIT_MARKET = "TAKE_PROFIT_MARKET"
+
+
+class TimeInForce(Enum):
+    GTC = "GTC"
+    IOC = "IOC"
+    FOK = "FOK"
+    GTX = "GTX"  # post only
+
+
+class PositionSide(Enum):
+    BOTH = "BOTH"
+    LONG = "LONG"
+    SHORT = "SHORT"
+
+
+class Purpose(Enum):
+    """What an order is for."""
+
+    TARGET = "TARGET"
+    PROTECTION = "PROTECTION"
+    FLATTEN = "FLATTEN"
+
+
+class ParentOrder(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """The whole intention: trade ``qty`` (signed) from the arrival price, however many children it takes."""
+
+    id: ParentId
+    instrument: InstrumentId
+    qty: Decimal
+    purpose: Purpose
+    arrival_price: float
+    ts_ns: Nanos
+    strategy: StrategyId | None = None
+
+
+class OrderIntent(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """An order before the gate. ``qty`` is positive; the side has the sign."""
+
+    instrument: InstrumentId
+    side: Side
+    qty: Decimal
+    order_type: OrderType
+    purpose: Purpose
+    limit: Decimal | None = None
+    trigger: Decimal | None = None
+    tif: TimeInForce = TimeInForce.GTC
+    reduce_only: bool = False
+    position_side: PositionSide = PositionSide.BOTH
+    parent: ParentId | None = None
+    strategy: StrategyId | None = None
+
+
+class ApprovedOrder(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """An order after the gate: the only kind that a venue takes. Constructed in ``risk/gate.py`` and nowhere else."""
+
+    id: ClientOrderId
+    instrument: InstrumentId
+    side: Side
+    qty: Decimal
+    order_type: OrderType
+    limit: Decimal | None
+    trigger: Decimal | None
+    tif: TimeInForce
+    reduce_only: bool
+    position_side: PositionSide
+    purpose: Purpose
+    parent: ParentId | None
+    strategy: StrategyId | None
+    attempt: int
+    expires_ns: Nanos
+
+
+class CancelOrder(msgspec.Struct, frozen=True, gc=False, tag=True):
+    id: ClientOrderId
+    instrument: InstrumentId
+
+
+class AmendOrder(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """A change of a working order. It can grow an order, so only the gate makes it."""
+
+    id: ClientOrderId
+    instrument: InstrumentId
+    qty: Decimal
+    limit: Decimal | None
+    trigger: Decimal | None
+
+
+class QueryOrder(msgspec.Struct, frozen=True, gc=False, tag=True):
+    id: ClientOrderId
+    instrument: InstrumentId
+
+
+class FillCause(Enum):
+    """Why an execution happened; anything but ORDER is the venue's own act."""
+
+    ORDER = "ORDER"
+    LIQUIDATION = "LIQUIDATION"
+    DELEVERAGING = "DELEVERAGING"
+    SETTLEMENT = "SETTLEMENT"
+
+
+class OrderAccepted(msgspec.Struct, frozen=True, gc=False, tag=True):
+    id: ClientOrderId
+    instrument: InstrumentId
+    venue_id: int
+    ts_ns: Nanos
+    recv_ns: Nanos
+
+
+class OrderRejected(msgspec.Struct, frozen=True, gc=False, tag=True):
+    id: ClientOrderId
+    instrument: InstrumentId
+    code: str
+    reason: str
+    ts_ns: Nanos
+    recv_ns: Nanos
+
+
+class OrderTriggered(msgspec.Struct, frozen=True, gc=False, tag=True):
+    id: ClientOrderId
+    instrument: InstrumentId
+    ts_ns: Nanos
+    recv_ns: Nanos
+
+
+class OrderAmended(msgspec.Struct, frozen=True, gc=False, tag=True):
+    id: ClientOrderId
+    instrument: InstrumentId
+    qty: Decimal
+    limit: Decimal | None
+    trigger: Decimal | None
+    ts_ns: Nanos
+    recv_ns: Nanos
+
+
+class OrderFilled(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """One execution. ``id`` is ours, or the venue's own for a liquidation or settlement; ``reference`` is the price
+    that the fill is measured against (the open it was decided for), where the venue is simulated."""
+
+    id: ClientOrderId
+    instrument: InstrumentId
+    side: Side
+    qty: Decimal
+    price: Decimal
+    fee: Decimal
+    fee_asset: str
+    trade_id: int
+    maker: bool
+    ts_ns: Nanos
+    recv_ns: Nanos
+    cause: FillCause = FillCause.ORDER
+    reference: Decimal | None = None
+    position_side: PositionSide = PositionSide.BOTH
+
+
+class OrderCanceled(msgspec.Struct, frozen=True, gc=False, tag=True):
+    id: ClientOrderId
+    instrument: InstrumentId
+    ts_ns: Nanos
+    recv_ns: Nanos
+
+
+class OrderExpired(msgspec.Struct, frozen=True, gc=False, tag=True):
+    id: ClientOrderId
+    instrument: InstrumentId
+    reason: str
+    ts_ns: Nanos
+    recv_ns: Nanos
+
+
+class OrderUncertain(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """The outcome of a request is not known."""
+
+    id: ClientOrderId
+    instrument: InstrumentId
+    detail: str
+    ts_ns: Nanos
+    recv_ns: Nanos
+
+
+OrderReport = (
+    OrderAccepted
+    | OrderRejected
+    | OrderTriggered
+    | OrderAmended
+    | OrderFilled
+    | OrderCanceled
+    | OrderExpired
+    | OrderUncertain
+)
+
+
+class OrderState(Enum):
+    IN_FLIGHT = "IN_FLIGHT"
+    UNCERTAIN = "UNCERTAIN"
+    WORKING = "WORKING"
+    TRIGGERED = "TRIGGERED"
+    PARTIALLY_FILLED = "PARTIALLY_FILLED"
+    NOT_PLACED = "NOT_PLACED"
+    REJECTED = "REJECTED"
+    CANCELED = "CANCELED"
+    EXPIRED = "EXPIRED"
+    FILLED = "FILLED"
+
+
+RANK: dict[OrderState, int] = {
+    OrderState.IN_FLIGHT: 0,
+    OrderState.UNCERTAIN: 1,
+    OrderState.WORKING: 2,
+    OrderState.TRIGGERED: 3,
+    OrderState.PARTIALLY_FILLED: 4,
+    OrderState.NOT_PLACED: 5,
+    OrderState.REJECTED: 5,
+    OrderState.CANCELED: 5,
+    OrderState.EXPIRED: 5,
+    OrderState.FILLED: 6,
+}
+"""A state may only be left for one of higher rank: a stale report cannot reopen a closed order, and a late fill that
+completes a cancelled order wins over the cancel."""
+
+TERMINAL_RANK = 5
+
+
+@dataclass(slots=True)
+class Order:
+    """The life of one of our orders. Fills are idempotent by trade id and may come before the acknowledgement."""
+
+    approved: ApprovedOrder
+    state: OrderState = OrderState.IN_FLIGHT
+    venue_id: int | None = None
+    qty: Decimal = Decimal(0)
+    filled: Decimal = Decimal(0)
+    reason: str | None = None
+    trade_ids: set[int] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        if not self.qty:
+            self.qty = self.approved.qty
+
+    @property
+    def open(self) -> bool:
+        """True while the order may still trade."""
+        return RANK[self.state] < TERMINAL_RANK
+
+    @property
+    def remaining(self) -> Decimal:
+        """What may still trade; zero once the order is closed."""
+        return self.qty - self.filled if self.open else Decimal(0)
+
+    def apply(self, report: OrderReport) -> bool:
+        """Take a report in; False when it said nothing new (a duplicate or a stale one)."""
+        match report:
+            case OrderFilled():
+                return self._fill(report)
+            case OrderAccepted():
+                self.venue_id = report.venue_id
+                return self._move(OrderState.WORKING)
+            case OrderRejected():
+                self.reason = f"{report.code} {report.reason}".strip()
+                return self._move(OrderState.REJECTED)
+            case OrderTriggered():
+                return self._move(OrderState.TRIGGERED)
+            case OrderCanceled():
+                return self._move(OrderState.CANCELED)
+            case OrderExpired():
+                self.reason = report.reason
+                return self._move(OrderState.EXPIRED)
+            case OrderUncertain():
+                return self._move(OrderState.UNCERTAIN)
+            case OrderAmended():
+                if not self.open or report.qty == self.qty:
+                    return False
+                self.qty = report.qty
+                return True
+
+    def _fill(self, fill: OrderFilled) -> bool:
+        if fill.trade_id in self.trade_ids:
+            return False
+        self.trade_ids.add(fill.trade_id)
+        self.filled += fill.qty
+        self._move(OrderState.FILLED if self.filled >= self.qty else OrderState.PARTIALLY_FILLED)
+        return True
+
+    def _move(self, state: OrderState) -> bool:
+        if RANK[state] <= RANK[self.state]:
+            return False
+        self.state = state
+        return True

@@ -1,0 +1,76 @@
+"""From wish to target: what strategies say, what the portfolio wants, and why something was refused."""
+
+from decimal import Decimal
+from enum import Enum
+
+import msgspec
+
+from tidegate.domain.ids import ClientOrderId, InstrumentId, Nanos, StrategyId
+
+
+class Signal(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """A strategy's wish: strength in [-1, +1] of its risk budget (0 is flat) and an optional protective price."""
+
+    strength: float
+    stop: float | None = None
+
+
+class TargetWeight(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """After the blend. ``conviction`` in [-1, 1] is the share of the instrument's budget that the wishes ask for,
+    ``weight`` the signed fraction of equity that this makes, ``stop`` the nearest stop of the agreeing wishes."""
+
+    instrument: InstrumentId
+    weight: float
+    conviction: float
+    stop: float | None
+
+
+class TargetPosition(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """After sizing: the signed quantity, on the lot grid, that the book should hold."""
+
+    instrument: InstrumentId
+    qty: Decimal
+
+
+class Reason(Enum):
+    """Why our own risk said no."""
+
+    MIN_NOTIONAL = "MIN_NOTIONAL"
+    MIN_QTY = "MIN_QTY"
+    MAX_QTY = "MAX_QTY"
+    OFF_GRID = "OFF_GRID"
+    LEVERAGE = "LEVERAGE"
+    CONCENTRATION = "CONCENTRATION"
+    PRICE_COLLAR = "PRICE_COLLAR"
+    ORDER_RATE = "ORDER_RATE"
+    LIQUIDATION_DISTANCE = "LIQUIDATION_DISTANCE"
+    SHORT_NOT_ALLOWED = "SHORT_NOT_ALLOWED"
+    REDUCE_ONLY = "REDUCE_ONLY"
+    NOT_TRADING = "NOT_TRADING"
+    NO_PRICE = "NO_PRICE"
+    STATE = "STATE"
+
+
+class Refusal(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """Our risk refused an order or a target. A value, not an error."""
+
+    subject: ClientOrderId | InstrumentId
+    rule: str
+    reason: Reason
+    detail: str
+
+
+class Decision(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """What was decided and why; emitted when something changed, for people and for the record.
+
+    A wish that changed names its strategy and signal; a target that changed has no strategy, but the quantity, the
+    limit that bound it and what was refused.
+    """
+
+    strategy: StrategyId | None
+    instrument: InstrumentId
+    ts_ns: Nanos
+    signal: Signal | None = None
+    target: Decimal | None = None
+    binding_limit: str | None = None
+    refusal: Refusal | None = None

@@ -1,0 +1,1 @@
+"""HOW: routing, our orders, and their protection."""

@@ -1,0 +1,1 @@
+"""THE MACHINE: events in, commands out."""

@@ -1,0 +1,1 @@
+"""HOW MUCH OF EACH: from wishes to target weights."""

@@ -1,0 +1,1 @@
+"""WHETHER AT ALL: sizing, rules and the gate."""

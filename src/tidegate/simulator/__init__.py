@@ -1,0 +1,1 @@
+"""THE OTHER SIDE: a venue made of arithmetic, synchronous and deterministic."""

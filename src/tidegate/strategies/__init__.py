@@ -1,0 +1,1 @@
+"""WHAT WE WANT: strategies turn features into wishes."""
