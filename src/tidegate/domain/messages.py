@@ -2,6 +2,7 @@
 
 from decimal import Decimal
 from enum import Enum
+from typing import Final
 
 import msgspec
 
@@ -80,6 +81,10 @@ class OperatorCommand(msgspec.Struct, frozen=True, gc=False, tag=True):
     ts_ns: Nanos
     recv_ns: Nanos
     detail: str = ""
+
+
+GRACE_TIMER: Final = "grace"
+"""Name of the timer that stands for bars that do not come at a close; a simulated market knows when to fire it."""
 
 
 class SetTimer(msgspec.Struct, frozen=True, gc=False, tag=True):

@@ -24,3 +24,8 @@ class BarTable:
 
     def __len__(self) -> int:
         return len(self.ts_ns)
+
+    def rows(self) -> NDArray[np.float64]:
+        """The bars as rows ``(T, 5)``: open, high, low, close, volume."""
+        columns = (self.open, self.high, self.low, self.close, self.volume)
+        return np.ascontiguousarray(np.stack(columns, axis=1), dtype=np.float64)

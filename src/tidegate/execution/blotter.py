@@ -1,0 +1,88 @@
+"""The blotter: all our orders, live and lately done, and their in-flight states.
+
+1. ``enter`` records an approved order as in flight before anything is sent.
+2. ``apply`` takes a report in. It is idempotent: a report that says nothing new returns None.
+3. A state only moves forward (``domain/orders``); a fill may come before the acknowledgement.
+4. An order that closed is kept for a while, so that late and repeated reports find something to land on.
+"""
+
+from collections.abc import Iterator
+from decimal import Decimal
+
+from tidegate.domain.ids import ClientOrderId, InstrumentId
+from tidegate.domain.orders import ApprovedOrder, Order, OrderReport, OrderState, Purpose
+
+KEPT_CLOSED = 1_000
+_TRIGGERED = (OrderState.TRIGGERED, OrderState.PARTIALLY_FILLED)
+
+
+class Blotter:
+    """Orders by client id, and per instrument those that may still trade."""
+
+    def __init__(self) -> None:
+        self._orders: dict[ClientOrderId, Order] = {}
+        self._open: dict[InstrumentId, dict[ClientOrderId, Order]] = {}
+        self._closed: dict[ClientOrderId, None] = {}
+
+    def enter(self, approved: ApprovedOrder) -> Order:
+        """Record an order as in flight."""
+        order = Order(approved)
+        self._orders[approved.id] = order
+        self._open.setdefault(approved.instrument, {})[approved.id] = order
+        return order
+
+    def apply(self, report: OrderReport) -> Order | None:
+        """Move the order of a report on; None when the order is not ours or the report says nothing new."""
+        order = self._orders.get(report.id)
+        if order is None or not order.apply(report):
+            return None
+        if not order.open:
+            self._close(order.approved)
+        return order
+
+    def find(self, name: ClientOrderId) -> Order | None:
+        """An order by its id, live or lately done."""
+        return self._orders.get(name)
+
+    def working(self, instrument: InstrumentId, purpose: Purpose) -> list[Order]:
+        """Orders of a purpose that may still trade, oldest first."""
+        return [order for order in self._open.get(instrument, {}).values() if order.approved.purpose is purpose]
+
+    def working_qty(self, instrument: InstrumentId) -> Decimal:
+        """Signed quantity that is on its way to be filled. Protective stops count once they are triggered."""
+        total = Decimal(0)
+        for order in self._open.get(instrument, {}).values():
+            if order.approved.purpose is not Purpose.PROTECTION or order.state in _TRIGGERED:
+                total += order.approved.side.sign * order.remaining
+        return total
+
+    def has_working(self, instrument: InstrumentId) -> bool:
+        """True while any order of the instrument may still trade."""
+        return bool(self._open.get(instrument))
+
+    def __iter__(self) -> Iterator[Order]:
+        """All orders that may still trade."""
+        for orders in self._open.values():
+            yield from orders.values()
+
+    def dump(self) -> object:
+        """Every order that is remembered, oldest first."""
+        return list(self._orders.values())
+
+    def load(self, orders: list[Order]) -> None:
+        """Continue from a dump."""
+        self._orders = {order.approved.id: order for order in orders}
+        self._open, self._closed = {}, {}
+        for order in orders:
+            if order.open:
+                self._open.setdefault(order.approved.instrument, {})[order.approved.id] = order
+            else:
+                self._closed[order.approved.id] = None
+
+    def _close(self, approved: ApprovedOrder) -> None:
+        self._open.get(approved.instrument, {}).pop(approved.id, None)
+        self._closed[approved.id] = None
+        if len(self._closed) > KEPT_CLOSED:
+            oldest = next(iter(self._closed))
+            del self._closed[oldest]
+            del self._orders[oldest]

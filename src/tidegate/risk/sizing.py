@@ -1,0 +1,93 @@
+"""PositionSizer: the smallest of all limits decides, and says its name.
+
+Sources: Van Tharp, "Trade Your Way to Financial Freedom", for the risk per trade; Binance's margin
+tables for the liquidation limit.
+"""
+
+from decimal import Decimal
+from typing import Literal
+
+import msgspec
+
+from tidegate.domain.margin import max_qty_at_distance
+from tidegate.domain.signals import TargetPosition, TargetWeight
+from tidegate.risk.view import RiskLimits, RiskView
+
+
+class SizingSettings(msgspec.Struct, frozen=True):
+    """``risk`` sizes by the loss at the stop (``risk_per_trade_frac`` of equity at full conviction) and by the weight;
+    ``fixed_qty`` wants the same quantity at full conviction, whatever the price, under the same limits."""
+
+    method: Literal["risk", "fixed_qty"] = "risk"
+    risk_per_trade_frac: float = 0.005
+    fixed_qty: Decimal | None = None
+
+
+class PositionSizer:
+    """Sizes targets. ``disaster_stop_frac`` is the stop distance of a wish without a stop of its own."""
+
+    def __init__(self, settings: SizingSettings, limits: RiskLimits, disaster_stop_frac: float) -> None:
+        self._settings = settings
+        self._limits = limits
+        self._disaster_stop_frac = disaster_stop_frac
+        self._fixed_qty = None if settings.fixed_qty is None else float(settings.fixed_qty)
+
+    def size(self, target: TargetWeight, view: RiskView) -> tuple[float, str]:
+        """The signed quantity in base units before rounding, and the name of the limit that bound it.
+
+        Zero when nothing is wished for, or when there is no equity or price to size with.
+        """
+        conviction = target.conviction
+        if conviction == 0.0 or view.equity <= 0.0 or view.price <= 0.0:
+            return 0.0, "flat"
+        price, equity, limits = view.price, view.equity, self._limits
+        side = 1 if conviction > 0.0 else -1
+        if side < 0 and not limits.allow_short:
+            return 0.0, "allow_short"
+        if self._fixed_qty is not None:
+            qty, binding = abs(conviction) * self._fixed_qty, "fixed_qty"
+        else:
+            qty, binding = abs(target.weight) * equity / price, "weight"
+            distance = self._stop_distance(target, price, side)
+            at_stop = equity * self._settings.risk_per_trade_frac * abs(conviction) / distance
+            if at_stop < qty:
+                qty, binding = at_stop, "stop_risk"
+        most = limits.max_position_pct * equity / price
+        if most < qty:
+            qty, binding = most, "max_position"
+        most = (limits.max_leverage * equity - view.other_notional) / price
+        if most < qty:
+            qty, binding = max(0.0, most), "max_leverage"
+        if not self._plainly_distant(qty, view):
+            most = max_qty_at_distance(
+                view.instrument.brackets,
+                equity=equity,
+                other_maintenance=view.other_maintenance,
+                price=price,
+                side=side,
+                distance_frac=limits.min_liquidation_distance,
+            )
+            if most < qty:
+                qty, binding = most, "liquidation_distance"
+        return side * qty, binding
+
+    def on_grid(self, target: TargetWeight, qty: float, view: RiskView) -> TargetPosition:
+        """A sized quantity as an obligation: down to the lot, and zero when it is below what the venue takes."""
+        size = view.instrument.qty(qty)
+        too_small = abs(size) < view.instrument.min_qty
+        too_cheap = abs(float(size)) * view.price < float(view.instrument.min_notional)
+        return TargetPosition(target.instrument, Decimal(0) if too_small or too_cheap else size)
+
+    def _plainly_distant(self, qty: float, view: RiskView) -> bool:
+        """A cheap bound: far from liquidation even in the highest bracket."""
+        distance = self._limits.min_liquidation_distance
+        stressed = distance + (1.0 + distance) * view.instrument.brackets[-1].maintenance_frac
+        return qty * view.price * stressed + view.other_maintenance <= view.equity
+
+    def _stop_distance(self, target: TargetWeight, price: float, side: int) -> float:
+        """Loss per unit if the stop is hit; a stop on the wrong side of the price counts as no stop."""
+        if target.stop is not None:
+            distance = (price - target.stop) * side
+            if distance > 0.0:
+                return distance
+        return price * self._disaster_stop_frac

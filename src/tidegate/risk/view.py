@@ -1,0 +1,101 @@
+"""What the rules may see, and what they may answer."""
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Protocol
+
+import msgspec
+
+from tidegate.domain.ids import Nanos
+from tidegate.domain.instrument import Instrument
+from tidegate.domain.orders import OrderIntent
+from tidegate.domain.signals import Reason, TargetPosition
+
+
+class RiskLimits(msgspec.Struct, frozen=True):
+    """The limits in force. The ``_pct`` names are the roadmap's and hold fractions (0.25 is 25 %)."""
+
+    initial_capital_usdt: float = 10_000.0
+    allow_short: bool = True
+    max_position_pct: float = 0.25
+    max_leverage: float = 3.0
+    min_liquidation_distance: float = 0.30
+    max_orders_per_minute: int = 300
+    price_collar_frac: float = 0.05
+
+
+class RiskView(msgspec.Struct, frozen=True, gc=False):
+    """One instrument and the account at the moment of a decision, filled by the kernel."""
+
+    instrument: Instrument
+    now_ns: Nanos
+    price: float  # last price seen; 0 when none
+    equity: float
+    held_qty: Decimal
+    other_notional: float  # gross notional of the other instruments, held or already aimed at
+    other_maintenance: float
+    recent_orders: int  # orders approved in the last minute
+    reducing_only: bool  # no new risk for this instrument
+    working_qty: Decimal = Decimal(0)  # signed, ordered and not yet filled
+
+
+class Pass(msgspec.Struct, frozen=True, gc=False):
+    """No objection."""
+
+
+class Resize(msgspec.Struct, frozen=True, gc=False):
+    """Acceptable at this quantity (of the same sign, not larger)."""
+
+    qty: Decimal
+    reason: Reason
+    detail: str
+
+
+class Refuse(msgspec.Struct, frozen=True, gc=False):
+    """Not acceptable."""
+
+    reason: Reason
+    detail: str
+
+
+Verdict = Pass | Resize | Refuse
+PASS = Pass()
+
+
+class Rule(Protocol):
+    """One rule of the gate. Pure: the same question has the same answer."""
+
+    @property
+    def name(self) -> str: ...
+
+    def on_target(self, target: TargetPosition, view: RiskView) -> Verdict:
+        """May the book aim at this position?"""
+        ...
+
+    def on_order(self, intent: OrderIntent, view: RiskView) -> Verdict:
+        """May this order be sent?"""
+        ...
+
+
+class OrderRule:
+    """Base of rules that look at orders only."""
+
+    def on_target(self, target: TargetPosition, view: RiskView) -> Verdict:  # noqa: ARG002
+        return PASS
+
+
+Rules = Sequence[Rule]
+
+
+def increases(intent: OrderIntent, view: RiskView) -> bool:
+    """True when filling the order could leave a larger position, or one on the other side."""
+    if intent.reduce_only:
+        return False
+    held = view.held_qty + view.working_qty
+    after = held + intent.side.sign * intent.qty
+    return abs(after) > abs(held) or (held != 0 and (after > 0) != (held > 0) and after != 0)
+
+
+def qty_after(intent: OrderIntent, view: RiskView) -> float:
+    """The position once this order and all working ones are filled."""
+    return float(view.held_qty + view.working_qty + intent.side.sign * intent.qty)

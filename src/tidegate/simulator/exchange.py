@@ -1,0 +1,585 @@
+"""The matching core: a venue made of arithmetic, one for backtest, demo, paper and the local exchange.
+
+Synchronous and deterministic; it reads no clock and draws no number. The caller brings the market in the order of one
+instant and passes our orders in; reports come out.
+
+1. ``submit`` checks an order against the filters, the margin and the price; market orders wait, others rest.
+2. ``open(bar)``: waiting market orders fill at the printed open plus slippage and latency, never re-rounded, up to a
+   share of the volume of the bar before. What is left waits for the end of the bar.
+3. ``range(bar)``: what the bar did between its open and its end, the adverse first:
+   stops (at the trigger, or at the open when it gapped through), then liquidation at the mark price,
+   then limits (at the limit, or at the open when that was better), then what the open left over, at the close.
+4. ``fund`` pays a settlement on the position held, at the mark price, or at the last close when no mark is known.
+5. ``settle`` closes a delisted contract at its last price.
+
+Prices are compared as whole numbers of 1e-9, so that a float that is one ulp off a Decimal limit still touches it.
+One wallet, cross margin, one-way positions. Its ledger is its own: that the kernel's agrees with it is checked, not
+assumed.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from tidegate.domain.account import AccountSnapshot, Balance, OpenOrder, Position
+from tidegate.domain.ids import ClientOrderId, InstrumentId, Nanos
+from tidegate.domain.instrument import Instrument
+from tidegate.domain.ledger import CENT, EXACT, ROUNDED, ZERO, Ledger, PositionLedger
+from tidegate.domain.market import Bar, FundingRate
+from tidegate.domain.messages import ExecutionReport, FundingPaid, Transfer
+from tidegate.domain.orders import (
+    AmendOrder,
+    ApprovedOrder,
+    CancelOrder,
+    FillCause,
+    OrderAccepted,
+    OrderAmended,
+    OrderCanceled,
+    OrderExpired,
+    OrderFilled,
+    OrderRejected,
+    OrderTriggered,
+    OrderType,
+    QueryOrder,
+    Side,
+    TimeInForce,
+)
+from tidegate.simulator.frictions import Frictions
+from tidegate.simulator.liquidation import MarginState, margin_used_up, takeover_price
+
+_UNITS = 1_000_000_000
+QUOTE = "USDT"
+NOTHING: tuple[ExecutionReport, ...] = ()
+
+
+def _units(price: float) -> int:
+    return round(price * _UNITS)
+
+
+def _units_of(price: Decimal) -> int:
+    return int(price * _UNITS)
+
+
+def exact(value: float) -> Decimal:
+    """The decimal number that a float is printed as."""
+    return Decimal(repr(value))
+
+
+@dataclass(slots=True)
+class _Resting:
+    """An order at the venue. ``late`` marks what the open left over: it fills at the end of bars."""
+
+    order: ApprovedOrder
+    venue_id: int
+    qty: Decimal
+    limit: Decimal | None
+    trigger: Decimal | None
+    filled: Decimal = ZERO
+    late: bool = False
+
+    @property
+    def left(self) -> Decimal:
+        return self.qty - self.filled
+
+
+@dataclass(slots=True)
+class _Market:
+    """One contract: its last prices, its orders, our position, and the floats that shadow it for margin checks."""
+
+    instrument: Instrument
+    position: PositionLedger
+    qty: float = 0.0
+    cost: float = 0.0
+    previous: Bar | None = None
+    last: float = 0.0
+    mark: float | None = None
+    half_spread_frac: float = 0.0
+    waiting: list[_Resting] = field(default_factory=list)
+    stops: list[_Resting] = field(default_factory=list)
+    limits: list[_Resting] = field(default_factory=list)
+    closed: bool = False
+    top_rate: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.top_rate = max(bracket.maintenance_frac for bracket in self.instrument.brackets)
+
+    @property
+    def valuation(self) -> float:
+        return self.last if self.mark is None else self.mark
+
+    def queues(self) -> tuple[list[_Resting], list[_Resting], list[_Resting]]:
+        return self.waiting, self.stops, self.limits
+
+
+class Exchange:
+    """The simulated venue. ``leverage`` is the account's setting, for the initial margin of new orders."""
+
+    def __init__(
+        self,
+        instruments: Iterable[Instrument],
+        deposit: Decimal,
+        frictions: Frictions,
+        leverage: float = 20.0,
+    ) -> None:
+        self._ledger = Ledger()
+        self._ledger.transfer(deposit)
+        self._wallet = deposit
+        self._wallet_float = float(deposit)
+        self._held: list[_Market] = []
+        self._markets: dict[InstrumentId, _Market] = {
+            instrument.id: _Market(instrument, self._ledger.position(instrument.id)) for instrument in instruments
+        }
+        self._frictions = frictions
+        self._leverage = leverage
+        self._venue_ids = 0
+        self._trade_ids = 0
+        self.mark_stand_ins = 0
+        self.liquidations = 0
+
+    # ---- our requests -------------------------------------------------------------------------------------------
+
+    def submit(self, order: ApprovedOrder, now_ns: Nanos) -> list[ExecutionReport]:
+        """Take an order in; answers with its acceptance or its rejection."""
+        market = self._markets[order.instrument]
+        refused = self._refuse(order, market)
+        if refused is not None:
+            code, reason = refused
+            return [OrderRejected(order.id, order.instrument, code, reason, now_ns, now_ns)]
+        self._venue_ids += 1
+        resting = _Resting(order, self._venue_ids, order.qty, order.limit, order.trigger)
+        match order.order_type:
+            case OrderType.MARKET:
+                market.waiting.append(resting)
+            case OrderType.LIMIT:
+                market.limits.append(resting)
+            case OrderType.STOP_MARKET | OrderType.TAKE_PROFIT_MARKET:
+                market.stops.append(resting)
+        return [OrderAccepted(order.id, order.instrument, self._venue_ids, now_ns, now_ns)]
+
+    def cancel(self, request: CancelOrder, now_ns: Nanos) -> list[ExecutionReport]:
+        """Cancel a resting order; an order that is not here any more gives no report."""
+        found = self._take(request.instrument, request.id)
+        return [] if found is None else [OrderCanceled(request.id, request.instrument, now_ns, now_ns)]
+
+    def amend(self, request: AmendOrder, now_ns: Nanos) -> list[ExecutionReport]:
+        """Change quantity and prices of a resting order; it keeps its place."""
+        resting = self._find(request.instrument, request.id)
+        if resting is None or request.qty <= resting.filled:
+            return []
+        resting.qty, resting.limit, resting.trigger = request.qty, request.limit, request.trigger
+        return [
+            OrderAmended(request.id, request.instrument, request.qty, request.limit, request.trigger, now_ns, now_ns)
+        ]
+
+    def query(self, request: QueryOrder, now_ns: Nanos) -> list[ExecutionReport]:
+        """Report a resting order once more; silence means that it is not resting here."""
+        resting = self._find(request.instrument, request.id)
+        if resting is None:
+            return []
+        return [OrderAccepted(request.id, request.instrument, resting.venue_id, now_ns, now_ns)]
+
+    def snapshot(self, now_ns: Nanos) -> AccountSnapshot:
+        """The account as it is."""
+        positions = tuple(
+            Position(name, market.position.qty, entry)
+            for name, market in self._markets.items()
+            if (entry := market.position.entry_price) is not None
+        )
+        orders = tuple(
+            OpenOrder(
+                resting.order.id,
+                resting.venue_id,
+                name,
+                resting.order.side,
+                resting.qty,
+                resting.filled,
+                resting.order.order_type,
+                resting.limit,
+                resting.trigger,
+                resting.order.reduce_only,
+            )
+            for name, market in self._markets.items()
+            for queue in market.queues()
+            for resting in queue
+        )
+        return AccountSnapshot(now_ns, now_ns, (Balance(QUOTE, self._wallet),), positions, orders)
+
+    # ---- the market ---------------------------------------------------------------------------------------------
+
+    def open(self, bar: Bar, half_spread_frac: float = 0.0) -> Iterable[ExecutionReport]:
+        """The bar begins: waiting market orders fill at its open. Reports carry the time of the open.
+
+        ``half_spread_frac`` is the half spread of this bar, where the market knows one.
+        """
+        market = self._markets[bar.instrument]
+        market.half_spread_frac = half_spread_frac
+        if not market.waiting or not self._tradable(bar):
+            return NOTHING
+        now_ns = bar.ts_ns - bar.interval_ns
+        budget = self._share_of(market.previous.volume if market.previous else 0.0)
+        reports: list[ExecutionReport] = []
+        for resting in [waiting for waiting in market.waiting if not waiting.late]:
+            adverse = self._frictions.latency.adverse_frac(bar, resting.order.side.sign)
+            budget = self._take_market(market, resting, bar.open, adverse, budget, now_ns, reports)
+            resting.late = True
+        market.waiting = [resting for resting in market.waiting if resting.left > 0]
+        return reports
+
+    def range(self, bar: Bar, mark: Bar | None = None) -> Iterable[ExecutionReport]:
+        """Everything between the open and the end of a bar; ``mark`` is the mark price bar of the same interval."""
+        market = self._markets[bar.instrument]
+        reports: list[ExecutionReport] = []
+        if market.stops or market.limits or market.waiting:
+            self._within(market, bar, mark or bar, reports)
+        elif market.qty:
+            self._liquidate_if_due(market, mark or bar, reports, bar.ts_ns)
+        market.previous = bar
+        market.last = bar.close
+        market.mark = None if mark is None else mark.close
+        return reports
+
+    def set_mark(self, instrument: InstrumentId, price: float) -> None:
+        """The mark price from now until the next bar."""
+        self._markets[instrument].mark = price
+
+    def fund(self, event: FundingRate) -> Iterable[ExecutionReport]:
+        """Pay a settlement on the position held: ``-q mark rate``, to the venue's cent."""
+        market = self._markets[event.instrument]
+        if not market.position.qty:
+            return NOTHING
+        stand_in = market.mark is None
+        self.mark_stand_ins += stand_in
+        price = market.valuation
+        due = EXACT.multiply(EXACT.multiply(market.position.qty, exact(price)), exact(event.rate))
+        amount = -ROUNDED.quantize(due, CENT)
+        market.position.pay_funding(amount)
+        self._wallet = EXACT.add(self._wallet, amount)
+        self._wallet_float = float(self._wallet)
+        return [FundingPaid(event.instrument, amount, event.rate, price, event.ts_ns, event.ts_ns, stand_in)]
+
+    def settle(self, instrument: InstrumentId, now_ns: Nanos) -> Iterable[ExecutionReport]:
+        """A contract ends: its orders are cancelled, its position is closed at the last price."""
+        market = self._markets[instrument]
+        market.closed = True
+        reports = self._cancel_all(market, now_ns)
+        if market.position.qty:
+            self._venue_fill(market, exact(market.last), FillCause.SETTLEMENT, ZERO, now_ns, reports)
+        return reports
+
+    # ---- accounts -----------------------------------------------------------------------------------------------
+
+    @property
+    def ledger(self) -> Ledger:
+        """The venue's own books."""
+        return self._ledger
+
+    def equity(self, marks: Mapping[InstrumentId, float]) -> Decimal:
+        """Wallet plus open results at ``marks``, exactly."""
+        return self._ledger.equity({name: exact(price) for name, price in marks.items()})
+
+    # ---- orders against the filters -----------------------------------------------------------------------------
+
+    def _refuse(self, order: ApprovedOrder, market: _Market) -> tuple[str, str] | None:
+        instrument = market.instrument
+        most = instrument.market_max_qty if order.order_type is OrderType.MARKET else instrument.max_qty
+        price = market.valuation
+        if market.closed:
+            return "STATUS", f"{instrument.id} is not trading"
+        if order.qty < instrument.min_qty or order.qty > most or order.qty % instrument.step:
+            return "LOT_SIZE", f"quantity {order.qty} is not a lot of {instrument.step} up to {most}"
+        for name, value in (("limit", order.limit), ("trigger", order.trigger)):
+            if value is not None and (value <= 0 or value % instrument.tick):
+                return "PRICE_FILTER", f"{name} {value} is not on the tick of {instrument.tick}"
+        if (order.order_type is OrderType.LIMIT) is (order.limit is None):
+            return "PRICE", "a limit order has a limit and no other order has one"
+        if (order.order_type in _CONDITIONAL) is (order.trigger is None):
+            return "PRICE", "a conditional order has a trigger and no other order has one"
+        if order.trigger is not None and price and _passed(order, order.trigger, _units(price)):
+            return "WOULD_TRIGGER", f"trigger {order.trigger} is already passed at {price}"
+        if order.reduce_only:
+            return self._refuse_reduction(order, market)
+        notional = float(order.qty) * (float(order.limit) if order.limit is not None else price)
+        if price and notional < float(instrument.min_notional):
+            return "MIN_NOTIONAL", f"notional {notional:.2f} is below {instrument.min_notional}"
+        return self._refuse_margin(order, market, price)
+
+    def _refuse_reduction(self, order: ApprovedOrder, market: _Market) -> tuple[str, str] | None:
+        if order.order_type in _CONDITIONAL:
+            return None
+        held = market.position.qty
+        if held == 0 or (held > 0) is (order.side is Side.BUY):
+            return "REDUCE_ONLY", f"there is no position that this {order.side.value} reduces"
+        return None
+
+    def _refuse_margin(self, order: ApprovedOrder, market: _Market, price: float) -> tuple[str, str] | None:
+        after = abs(market.qty + order.side.sign * float(order.qty)) * price
+        before = abs(market.qty) * price
+        if after <= before:
+            return None
+        gross = sum(abs(each.qty) * each.valuation for each in self._held)
+        needed = (gross - before + after) / self._leverage
+        state = self._margin_state()
+        if needed > state.balance:
+            return "MARGIN", f"needs {needed:.2f} {QUOTE} of margin, has {state.balance:.2f}"
+        return None
+
+    # ---- inside a bar -------------------------------------------------------------------------------------------
+
+    def _within(self, market: _Market, bar: Bar, mark: Bar, reports: list[ExecutionReport]) -> None:
+        tradable = self._tradable(bar)
+        budget = self._share_of(bar.volume)
+        left_over = list(market.waiting)
+        if tradable and market.stops:
+            budget = self._stops(market, bar, budget, reports)
+        if market.qty:
+            self._liquidate_if_due(market, mark, reports, bar.ts_ns)
+        if tradable and market.limits:
+            budget = self._limits(market, bar, budget, reports)
+        if tradable and market.waiting:
+            for resting in left_over:
+                budget = self._take_market(market, resting, bar.close, 0.0, budget, bar.ts_ns, reports)
+            market.waiting = [resting for resting in market.waiting if resting.left > 0]
+
+    def _tradable(self, bar: Bar) -> bool:
+        return bar.volume > 0.0 or self._frictions.trade_empty_bars
+
+    def _share_of(self, volume: float) -> float | None:
+        share = self._frictions.volume_share
+        return None if share is None else share * volume
+
+    def _stops(self, market: _Market, bar: Bar, budget: float | None, reports: list[ExecutionReport]) -> float | None:
+        high, low, opened = _units(bar.high), _units(bar.low), _units(bar.open)
+        for resting in sorted(market.stops, key=lambda stop: _reach(stop, opened)):
+            order, trigger = resting.order, resting.trigger
+            assert trigger is not None
+            if not (_passed(order, trigger, low) or _passed(order, trigger, high)):
+                continue
+            market.stops.remove(resting)
+            reports.append(OrderTriggered(order.id, order.instrument, bar.ts_ns, bar.ts_ns))
+            gapped = _passed(order, trigger, opened)
+            price = bar.open if gapped else float(trigger)
+            if order.reduce_only and not self._clip(market, resting, bar.ts_ns, reports):
+                continue
+            budget = self._take_market(market, resting, price, 0.0, budget, bar.ts_ns, reports)
+            if resting.left > 0:
+                resting.late = True
+                market.waiting.append(resting)
+        return budget
+
+    def _limits(self, market: _Market, bar: Bar, budget: float | None, reports: list[ExecutionReport]) -> float | None:
+        high, low, opened = _units(bar.high), _units(bar.low), _units(bar.open)
+        for resting in list(market.limits):
+            order, limit = resting.order, resting.limit
+            assert limit is not None
+            at = _units_of(limit)
+            buying = order.side is Side.BUY
+            if (low if buying else -high) > (at if buying else -at):
+                if order.tif in (TimeInForce.IOC, TimeInForce.FOK):
+                    market.limits.remove(resting)
+                    reports.append(OrderExpired(order.id, order.instrument, order.tif.value, bar.ts_ns, bar.ts_ns))
+                continue
+            through = opened <= at if buying else opened >= at
+            if through and order.tif is TimeInForce.GTX:
+                market.limits.remove(resting)
+                reports.append(OrderExpired(order.id, order.instrument, "GTX", bar.ts_ns, bar.ts_ns))
+                continue
+            if order.reduce_only and not self._clip(market, resting, bar.ts_ns, reports):
+                market.limits.remove(resting)
+                continue
+            price = exact(bar.open) if through else limit
+            qty = self._affordable(market, resting.left, budget)
+            if qty > 0:
+                self._fill(market, resting, qty, price, price, maker=not through, now_ns=bar.ts_ns, reports=reports)
+                budget = None if budget is None else budget - float(qty)
+            if resting.left == 0:
+                market.limits.remove(resting)
+        return budget
+
+    def _take_market(
+        self,
+        market: _Market,
+        resting: _Resting,
+        price: float,
+        adverse_frac: float,
+        budget: float | None,
+        now_ns: Nanos,
+        reports: list[ExecutionReport],
+    ) -> float | None:
+        """Fill a taker order at ``price`` plus frictions, as far as the volume allows; returns what is left of it."""
+        order = resting.order
+        if order.reduce_only and not self._clip(market, resting, now_ns, reports):
+            return budget
+        qty = self._affordable(market, resting.left, budget)
+        if qty <= 0:
+            return budget
+        slip = self._frictions.slippage.adverse_frac(float(qty), market.previous, market.half_spread_frac)
+        reference = exact(price)
+        paid = reference
+        if slip or adverse_frac:
+            move = ROUNDED.quantize(Decimal(price * (slip + adverse_frac)), CENT)
+            paid = max(reference + order.side.sign * move, CENT)
+        self._fill(market, resting, qty, paid, reference, maker=False, now_ns=now_ns, reports=reports)
+        return None if budget is None else budget - float(qty)
+
+    def _affordable(self, market: _Market, qty: Decimal, budget: float | None) -> Decimal:
+        if budget is None or float(qty) <= budget:
+            return qty
+        return market.instrument.qty(max(budget, 0.0))
+
+    def _clip(self, market: _Market, resting: _Resting, now_ns: Nanos, reports: list[ExecutionReport]) -> bool:
+        """Cut a reducing order to the position; without one to reduce it expires."""
+        order, held = resting.order, market.position.qty
+        if held == 0 or (held > 0) is (order.side is Side.BUY):
+            resting.qty = resting.filled
+            reports.append(OrderExpired(order.id, order.instrument, "REDUCE_ONLY", now_ns, now_ns))
+            return False
+        resting.qty = min(resting.qty, resting.filled + abs(held))
+        return True
+
+    def _fill(
+        self,
+        market: _Market,
+        resting: _Resting,
+        qty: Decimal,
+        price: Decimal,
+        reference: Decimal,
+        *,
+        maker: bool,
+        now_ns: Nanos,
+        reports: list[ExecutionReport],
+    ) -> None:
+        order, instrument = resting.order, market.instrument
+        rate = instrument.maker_fee if maker else instrument.taker_fee
+        fee = EXACT.multiply(EXACT.multiply(qty, price), rate)
+        resting.filled += qty
+        self._book(market, order.side, qty, price, fee)
+        reports.append(
+            OrderFilled(
+                order.id,
+                order.instrument,
+                order.side,
+                qty,
+                price,
+                fee,
+                QUOTE,
+                self._trade_ids,
+                maker,
+                now_ns,
+                now_ns,
+                FillCause.ORDER,
+                reference,
+            )
+        )
+
+    def _book(self, market: _Market, side: Side, qty: Decimal, price: Decimal, fee: Decimal) -> None:
+        realised = market.position.fill(side, qty, price, fee)
+        self._wallet = EXACT.subtract(EXACT.add(self._wallet, realised), fee)
+        market.qty, market.cost = float(market.position.qty), float(market.position.cost)
+        self._wallet_float = float(self._wallet)
+        self._held = [each for each in self._markets.values() if each.qty]
+        self._trade_ids += 1
+
+    # ---- liquidation --------------------------------------------------------------------------------------------
+
+    def _margin_state(self, moved: _Market | None = None, price: float = 0.0) -> MarginState:
+        """Margin balance and maintenance of the account, with one contract at another price."""
+        balance, needed = self._wallet_float, 0.0
+        for market in self._held:
+            at = price if market is moved else market.valuation
+            balance += market.qty * at - market.cost
+            needed += MarginState.of_position(market.instrument, market.qty, at)
+        return MarginState(balance, needed)
+
+    def _liquidate_if_due(self, market: _Market, mark: Bar, reports: list[ExecutionReport], now_ns: Nanos) -> None:
+        worst = mark.low if market.qty > 0.0 else mark.high
+        if self._plainly_safe(market, worst):
+            return
+        if not margin_used_up(self._margin_state(market, worst)):
+            return
+        price = takeover_price(lambda at: self._margin_state(market, at), mark.open, worst)
+        self.liquidations += 1
+        for each in self._markets.values():
+            reports.extend(self._cancel_all(each, now_ns))
+        for each in self._markets.values():
+            if each.position.qty:
+                at = price if each is market else each.valuation
+                self._venue_fill(
+                    each, exact(at), FillCause.LIQUIDATION, each.instrument.liquidation_fee, now_ns, reports
+                )
+        if self._wallet < 0:
+            deficit = -self._wallet
+            self._ledger.transfer(deficit)
+            self._wallet, self._wallet_float = ZERO, 0.0
+            reports.append(Transfer(QUOTE, deficit, now_ns, now_ns))
+
+    def _plainly_safe(self, moved: _Market, price: float) -> bool:
+        """A cheap bound: the account survives even if every position were in its highest bracket."""
+        balance = self._wallet_float
+        for market in self._held:
+            at = price if market is moved else market.valuation
+            balance += market.qty * at - market.cost - abs(market.qty) * at * market.top_rate
+        return balance > 0.0
+
+    def _venue_fill(
+        self,
+        market: _Market,
+        price: Decimal,
+        cause: FillCause,
+        extra_fee_frac: Decimal,
+        now_ns: Nanos,
+        reports: list[ExecutionReport],
+    ) -> None:
+        """Close a position by the venue's own act."""
+        instrument, held = market.instrument, market.position.qty
+        side, qty = (Side.SELL if held > 0 else Side.BUY), abs(held)
+        fee = EXACT.multiply(EXACT.multiply(qty, price), EXACT.add(instrument.taker_fee, extra_fee_frac))
+        self._book(market, side, qty, price, fee)
+        name = ClientOrderId(f"{_VENUE_NAMES[cause]}-{self._trade_ids}")
+        reports.append(
+            OrderFilled(
+                name, instrument.id, side, qty, price, fee, QUOTE, self._trade_ids, False, now_ns, now_ns, cause, price
+            )
+        )
+
+    def _cancel_all(self, market: _Market, now_ns: Nanos) -> list[ExecutionReport]:
+        reports: list[ExecutionReport] = []
+        for queue in market.queues():
+            reports.extend(
+                OrderCanceled(resting.order.id, resting.order.instrument, now_ns, now_ns) for resting in queue
+            )
+            queue.clear()
+        return reports
+
+    def _find(self, instrument: InstrumentId, name: ClientOrderId) -> _Resting | None:
+        for queue in self._markets[instrument].queues():
+            for resting in queue:
+                if resting.order.id == name:
+                    return resting
+        return None
+
+    def _take(self, instrument: InstrumentId, name: ClientOrderId) -> _Resting | None:
+        resting = self._find(instrument, name)
+        if resting is not None:
+            for queue in self._markets[instrument].queues():
+                if resting in queue:
+                    queue.remove(resting)
+        return resting
+
+
+_CONDITIONAL = (OrderType.STOP_MARKET, OrderType.TAKE_PROFIT_MARKET)
+
+
+def _reach(stop: _Resting, opened: int) -> tuple[bool, int]:
+    """Stops before take-profits, the nearest to the open first: of two in one bar the worse is assumed."""
+    assert stop.trigger is not None
+    return stop.order.order_type is OrderType.TAKE_PROFIT_MARKET, abs(_units_of(stop.trigger) - opened)
+
+
+_VENUE_NAMES = {FillCause.LIQUIDATION: "autoclose", FillCause.SETTLEMENT: "settlement"}
+
+
+def _passed(order: ApprovedOrder, trigger: Decimal, price_units: int) -> bool:
+    """True when a price has reached the trigger from the side on which the order waits."""
+    above = (order.side is Side.BUY) is (order.order_type is OrderType.STOP_MARKET)
+    at = _units_of(trigger)
+    return price_units >= at if above else price_units <= at
