@@ -25,7 +25,13 @@ VENV = ROOT / ".venv"
 BIN = Path(sysconfig.get_path("scripts", "venv", {"base": str(VENV)}))
 PYTHON = str(BIN / "python")
 SITE = Path(sysconfig.get_path("purelib", "venv", {"base": str(VENV)}))
-CHECKS = ("ruff format --check", "ruff check", "mypy", "lint-imports", "pytest tests/unit/test_architecture.py")
+CHECKS = (
+    "ruff format --check",
+    "ruff check",
+    "mypy",
+    "lint-imports --no-logo",
+    "pytest tests/unit/test_architecture.py",
+)
 
 
 def digest(lock: str) -> str:

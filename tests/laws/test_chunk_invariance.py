@@ -1,7 +1,7 @@
 """The law of folds: cut the input anywhere, carry the state across, and the output is the same, bit for bit.
 
 The test finds the folds by itself: every public function of the numbers and the strategies that is annotated to return
-a ``Fold``. Its arguments are drawn from its annotations, so a new indicator is under the law from the day it is written.
+a ``Fold``. Its arguments are drawn from its annotations, so that a new indicator is under the law from its first day.
 """
 
 import importlib

@@ -25,7 +25,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from tidegate.app.config_errors import by_cause, explain, sentence
+from tidegate.app.config_errors import by_cause, explain, location, sentence
 from tidegate.app.config_sources import Layer, environment, merge, nested, read_yaml
 from tidegate.domain.errors import ConfigError
 from tidegate.domain.ids import InstrumentId, StrategyId
@@ -151,7 +151,9 @@ class SizingSettings(Section):
     @model_validator(mode="after")
     def _complete(self) -> "SizingSettings":
         if self.method == "fixed_qty" and self.fixed_qty is None:
-            raise sentence("sizing.fixed_qty is missing; sizing.method: fixed_qty needs a quantity, like 0.01")
+            raise sentence(
+                "sizing.fixed_qty is missing; sizing.method: fixed_qty needs a quantity, like 0.01", "sizing"
+            )
         return self
 
 
@@ -269,17 +271,19 @@ class Settings(Section):
     @model_validator(mode="after")
     def _consistent(self) -> "Settings":
         if not self.strategies:
-            raise sentence("strategies is empty; name at least one, like {class: TrendFollowing}")
+            raise sentence("strategies is empty; name at least one, like {class: TrendFollowing}", "strategies")
         seen: set[str] = set()
         for index, strategy in enumerate(self.strategies):
             where = f"strategies[{index}]"
             if strategy.name in seen:
-                raise sentence(f"{where}.name {strategy.name!r} is taken; give each strategy a name of its own")
+                raise sentence(
+                    f"{where}.name {strategy.name!r} is taken; give each strategy a name of its own", "strategies"
+                )
             seen.add(strategy.name)
             for symbol in strategy.symbols or ():
                 if symbol not in self.symbols:
                     known = ", ".join(self.symbols)
-                    raise sentence(f"{where}.symbols has {symbol}, which is not in symbols ({known})")
+                    raise sentence(f"{where}.symbols has {symbol}, which is not in symbols ({known})", "strategies")
         return self
 
     def as_dict(self) -> dict[str, Any]:
@@ -324,10 +328,10 @@ class _Variables(BaseSettings, Settings):
 
 def _complaint(error: ValidationError, layers: list[Layer]) -> str:
     problems = by_cause(error)
-    loc = problems[0]["loc"]
+    loc = location(problems[0])
     ends = range(len(loc), 0, -1)  # a key that is missing belongs to whoever wrote the section around it
     source = next((layer.name for end in ends for layer in layers if layer.has(loc[:end])), layers[-1].name)
-    if source == "environment" and loc:
+    if source == "environment":
         source = f"environment {ENV_PREFIX}{'__'.join(str(key).upper() for key in loc)}"
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     return f"{source}: {explain(problems[0], Settings)}{more}"

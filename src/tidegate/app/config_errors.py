@@ -57,9 +57,14 @@ _BOUNDS = {
 }
 
 
-def sentence(text: str) -> PydanticCustomError:
-    """An error whose text names its own path: for rules between several keys."""
-    return PydanticCustomError("sentence", "{text}", {"text": text})
+def sentence(text: str, at: str) -> PydanticCustomError:
+    """An error whose text names its own path, for rules between several keys; ``at`` is the section to blame."""
+    return PydanticCustomError("sentence", "{text}", {"text": text, "at": at})
+
+
+def location(problem: ErrorDetails) -> tuple[int | str, ...]:
+    """The path of the key to blame for a problem."""
+    return problem["loc"] or (problem["ctx"]["at"],)
 
 
 def by_cause(error: ValidationError) -> list[ErrorDetails]:

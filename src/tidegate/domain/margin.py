@@ -104,6 +104,34 @@ def liquidation_price(
     return None
 
 
+def is_distant(
+    brackets: Sequence[Bracket],
+    qty: float,
+    *,
+    equity: float,
+    other_maintenance: float,
+    price: float,
+    side: int,
+    distance_frac: float,
+) -> bool:
+    """True when a position of ``qty`` at ``price`` is liquidated no nearer than ``distance_frac`` away.
+
+    A bound that holds even in the highest bracket is tried before the brackets are searched.
+    """
+    highest = distance_frac + (1.0 + distance_frac) * brackets[-1].maintenance_frac
+    if qty * price * highest + other_maintenance <= equity:
+        return True
+    most = max_qty_at_distance(
+        brackets,
+        equity=equity,
+        other_maintenance=other_maintenance,
+        price=price,
+        side=side,
+        distance_frac=distance_frac,
+    )
+    return qty <= most * (1.0 + 1e-9)
+
+
 def max_qty_at_distance(
     brackets: Sequence[Bracket],
     *,

@@ -13,9 +13,8 @@ class Side(Enum):
     BUY = "BUY"
     SELL = "SELL"
 
-    @property
-    def sign(self) -> int:
-        return 1 if self is Side.BUY else -1
+    def __init__(self, value: str) -> None:
+        self.sign = 1 if value == "BUY" else -1
 
     @property
     def opposite(self) -> "Side":

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 
-from tidegate.domain.ids import InstrumentId, Nanos, ParentId, base36
+from tidegate.domain.ids import InstrumentId, Nanos, ParentId
 from tidegate.domain.instrument import Instrument
 from tidegate.domain.orders import CancelOrder, OrderIntent, ParentOrder, Purpose
 from tidegate.execution.algos.base import ExecutionAlgo
@@ -52,9 +52,7 @@ class SmartOrderRouter:
             return Route(cancels=self._cancels(instrument.id))
         reduces = held != 0 and (held > 0) != (missing > 0) and abs(missing) <= abs(held) and not under_way
         self._parents += 1
-        parent = ParentOrder(
-            ParentId(f"t{base36(self._parents)}"), instrument.id, missing, purpose, arrival_price, now_ns
-        )
+        parent = ParentOrder(ParentId(f"t{self._parents}"), instrument.id, missing, purpose, arrival_price, now_ns)
         return Route(intents=tuple(self._pieces(instrument, self._algo.start(parent, reduce_only=reduces))))
 
     def dump(self) -> int:

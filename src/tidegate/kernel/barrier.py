@@ -5,7 +5,6 @@ delisted. The close is complete when every live instrument's bar of that time is
 set, and when it fires the step runs without it. A bar that comes after the step of its close counts for the next one.
 """
 
-from collections.abc import Iterable
 from enum import Enum
 
 from tidegate.domain.ids import InstrumentId, Nanos
@@ -25,24 +24,26 @@ class Barrier:
 
     def __init__(self) -> None:
         self.close_ns: Nanos = 0
-        self._live: set[InstrumentId] = set()
-        self._arrived: set[InstrumentId] = set()
+        self._seen: dict[InstrumentId, Nanos] = {}  # the last close of each live instrument
+        self._arrived = 0
         self._done = True
 
     def arrive(self, instrument: InstrumentId, ts_ns: Nanos) -> Arrival:
         """A bar closed. COMPLETE: run the step now; FIRST: the close has begun and waits for others."""
-        self._live.add(instrument)
-        first = ts_ns > self.close_ns
-        if first:
-            self.close_ns, self._done = ts_ns, False
-            self._arrived.clear()
-        elif self._done or ts_ns < self.close_ns:
+        seen = self._seen
+        if ts_ns > self.close_ns:
+            seen[instrument] = self.close_ns = ts_ns
+            self._arrived = 1
+            self._done = len(seen) == 1
+            return Arrival.COMPLETE if self._done else Arrival.FIRST
+        if seen.get(instrument, -1) >= ts_ns:
             return Arrival.LATE
-        self._arrived.add(instrument)
-        if len(self._arrived) == len(self._live):
-            self._done = True
-            return Arrival.COMPLETE
-        return Arrival.FIRST if first else Arrival.WAITING
+        seen[instrument] = ts_ns
+        if self._done or ts_ns < self.close_ns:
+            return Arrival.LATE
+        self._arrived += 1
+        self._done = self._arrived == len(seen)
+        return Arrival.COMPLETE if self._done else Arrival.WAITING
 
     def give_up(self) -> bool:
         """The grace is over: True when the close was incomplete, and is now done without the missing bars."""
@@ -52,24 +53,18 @@ class Barrier:
 
     def leave(self, instrument: InstrumentId) -> bool:
         """An instrument is not traded any more; True when the close that is waiting is complete without it."""
-        self._live.discard(instrument)
-        self._arrived.discard(instrument)
-        if self._done or not self._arrived or len(self._arrived) < len(self._live):
+        self._arrived -= self._seen.pop(instrument, -1) == self.close_ns
+        if self._done or self._arrived < len(self._seen):
             return False
         self._done = True
         return True
 
     def missing(self, instrument: InstrumentId) -> bool:
         """True when a live instrument has no bar at the current close."""
-        return instrument in self._live and instrument not in self._arrived
+        return self._seen.get(instrument, self.close_ns) < self.close_ns
 
     def dump(self) -> object:
-        return {
-            "close_ns": self.close_ns,
-            "live": sorted(self._live),
-            "arrived": sorted(self._arrived),
-            "done": self._done,
-        }
+        return {"close_ns": self.close_ns, "seen": self._seen, "arrived": self._arrived, "done": self._done}
 
-    def load(self, close_ns: Nanos, live: Iterable[InstrumentId], arrived: Iterable[InstrumentId], done: bool) -> None:
-        self.close_ns, self._live, self._arrived, self._done = close_ns, set(live), set(arrived), done
+    def load(self, close_ns: Nanos, seen: dict[InstrumentId, Nanos], arrived: int, done: bool) -> None:
+        self.close_ns, self._seen, self._arrived, self._done = close_ns, seen, arrived, done

@@ -174,6 +174,9 @@ class Kernel:
             name: _Desk(instrument, self._positions.holding(name), self._wishes.slots.get(name, []))
             for name, instrument in instruments.items()
         }
+        self._traded = [desk for desk in self._desks.values() if desk.slots]
+        self._alone = len(self._desks) == 1
+        self._known_equity: float | None = None
 
     # ---- the one door in ----------------------------------------------------------------------------------------
 
@@ -201,14 +204,17 @@ class Kernel:
                 self._marks.observe_mark(event)
             case Quote():
                 self._marks.observe_quote(event)
+                self._known_equity = None
             case FundingRate():
                 self._marks.observe_funding(event)
             case FundingPaid():
                 self._positions.book_funding(event)
+                self._known_equity = None
             case TimerFired():
                 return self._on_timer(event)
             case Transfer():
                 self._positions.book_transfer(event.amount)
+                self._known_equity = None
             case AccountSnapshot():
                 return self._on_snapshot(event)
             case OperatorCommand():
@@ -228,6 +234,7 @@ class Kernel:
     def _on_bar(self, bar: Bar) -> Sequence[Command]:
         instrument = bar.instrument
         self._marks.last[instrument] = bar.close
+        self._known_equity = None
         desk = self._desks.get(instrument)
         if desk is None or bar.interval_ns != self._interval_ns or desk.delisted:
             return NOTHING
@@ -235,11 +242,11 @@ class Kernel:
         for slot in desk.slots:
             if slot.feed.advance(bar) and slot.fault is None and self._wishes.decide(slot, self._view(desk, slot, bar)):
                 self._changed_wish(desk, slot, bar, out)
-        match self._barrier.arrive(instrument, bar.ts_ns):
-            case Arrival.COMPLETE:
-                self._portfolio_step(out)
-            case Arrival.FIRST:
-                out.append(SetTimer(GRACE_TIMER, bar.ts_ns + self._settings.grace_ns))
+        arrival = self._barrier.arrive(instrument, bar.ts_ns)
+        if arrival is Arrival.COMPLETE:
+            self._portfolio_step(out)
+        elif arrival is Arrival.FIRST:
+            out.append(SetTimer(GRACE_TIMER, bar.ts_ns + self._settings.grace_ns))
         return out
 
     def _view(self, desk: _Desk, slot: Slot, bar: Bar) -> View:
@@ -248,8 +255,7 @@ class Kernel:
         funding = self._marks.funding.get(bar.instrument)
         if held.qty == 0.0:
             return View(bar, 0.0, None, funding)
-        equity = self._positions.equity(self._marks.last)
-        scale = equity * slot.budget * self._portfolio.gross_leverage
+        scale = self._equity() * slot.budget * self._portfolio.gross_leverage
         position = held.qty * bar.close / scale if scale > 0.0 else 0.0
         return View(bar, position, held.cost / held.qty, funding)
 
@@ -267,24 +273,51 @@ class Kernel:
         """Once per close: blend, size, review and route every instrument, then look after its stop."""
         if not self._lifecycle.trades:
             return
-        equity = self._positions.equity(self._marks.last)
+        last = self._marks.last
+        equity = self._equity()
+        alone = self._alone
         protects = self._settings.protection.enabled
-        for name, desk in self._desks.items():
-            if not desk.slots or desk.delisted:
+        for desk in self._traded:
+            if desk.delisted:
                 continue
             weight = desk.weight
             if weight is None:
-                weight = desk.weight = blend(name, [slot.standing for slot in desk.slots], self._portfolio)
+                weight = desk.weight = self._blend(desk)
             held = desk.holding.qty
-            if weight.conviction == 0.0 and held == 0.0 and desk.aim == 0.0 and desk.said is None:
+            if weight.conviction == 0.0 and held == 0.0 and desk.aim == 0.0:
                 continue
-            price = self._marks.last.get(name, 0.0)
-            view = self._risk_view(desk, price, equity)
-            qty, binding = self._sizer.size(weight, view)
-            if worth_trading(held, qty, self._portfolio) or desk.aim * qty < 0.0 or (qty == 0.0 and desk.aim != 0.0):
-                self._aim(desk, weight, qty, binding, view, out)
+            price = last.get(desk.instrument.id, 0.0)
+            notional, needed = (0.0, 0.0) if alone else self._others(desk)
+            qty, binding = self._sizer.size(weight, desk.instrument, price, equity, notional, needed)
+            if qty != held or qty != desk.aim:
+                self._consider(desk, weight, qty, binding, price, equity, out)
             if protects and held != 0.0:
                 self._protect(desk, price, out)
+
+    def _equity(self) -> float:
+        """Equity at the last prices; computed once until a price, a fill or a payment changes it."""
+        if self._known_equity is None:
+            self._known_equity = self._positions.equity(self._marks.last)
+        return self._known_equity
+
+    def _blend(self, desk: _Desk) -> TargetWeight:
+        return blend(desk.instrument.id, [slot.standing for slot in desk.slots], self._portfolio)
+
+    def _consider(
+        self,
+        desk: _Desk,
+        weight: TargetWeight,
+        qty: float,
+        binding: str,
+        price: float,
+        equity: float,
+        out: list[Command],
+    ) -> None:
+        """Aim at a sized quantity unless it lies within the band of what is held, or is aimed at already."""
+        held = desk.holding.qty
+        changed_mind = desk.aim != held and (desk.aim * qty < 0.0 or (qty == 0.0) != (desk.aim == 0.0))
+        if changed_mind or worth_trading(held, qty, self._portfolio):
+            self._aim(desk, weight, qty, binding, self._risk_view(desk, price, equity), out)
 
     def _aim(
         self, desk: _Desk, weight: TargetWeight, qty: float, binding: str, view: RiskView, out: list[Command]
@@ -326,16 +359,7 @@ class Kernel:
 
     def _risk_view(self, desk: _Desk, price: float, equity: float) -> RiskView:
         """The account as the rules see it from one instrument."""
-        notional = needed = 0.0
-        last = self._marks.last
-        for name, other in self._desks.items():
-            if other is desk:
-                continue
-            size = max(abs(other.holding.qty), abs(other.aim))
-            if size:
-                value = size * last.get(name, 0.0)
-                notional += value
-                needed += maintenance(other.instrument.brackets, value)
+        notional, needed = (0.0, 0.0) if self._alone else self._others(desk)
         reducing = (
             self._lifecycle.reducing_only
             or not self._venue_up
@@ -352,8 +376,22 @@ class Kernel:
             needed,
             self._gate.recent_orders(self._now_ns),
             reducing,
-            self._blotter.working_qty(desk.instrument.id),
+            desk.holding.qty + float(self._blotter.working_qty(desk.instrument.id)),
         )
+
+    def _others(self, desk: _Desk) -> tuple[float, float]:
+        """Gross notional and maintenance margin of the other instruments, as held or as aimed at, the larger."""
+        notional = needed = 0.0
+        last = self._marks.last
+        for name, other in self._desks.items():
+            if other is desk:
+                continue
+            size = max(abs(other.holding.qty), abs(other.aim))
+            if size:
+                value = size * last.get(name, 0.0)
+                notional += value
+                needed += maintenance(other.instrument.brackets, value)
+        return notional, needed
 
     # ---- protection ---------------------------------------------------------------------------------------------
 
@@ -361,11 +399,11 @@ class Kernel:
         """See that the position has the stop that it should have."""
         held = desk.holding
         if desk.weight is None:
-            desk.weight = blend(desk.instrument.id, [slot.standing for slot in desk.slots], self._portfolio)
+            desk.weight = self._blend(desk)
         stop = desk.weight.stop if desk.weight.conviction * held.qty > 0.0 else None
         need = self._protection.review(desk.instrument, held.exact.qty, held.entry_price, stop, price)
         out.extend(need.cancels)
-        view = self._risk_view(desk, price, self._positions.equity(self._marks.last))
+        view = self._risk_view(desk, price, self._equity())
         if need.place is not None:
             order = self._send(desk, need.place, view, out)
             if order is not None:
@@ -387,6 +425,7 @@ class Kernel:
         order = self._blotter.apply(fill)
         if not self._positions.book_fill(fill):
             return NOTHING
+        self._known_equity = None
         out: list[Command] = []
         if order is None and fill.cause is FillCause.ORDER:
             out.append(Alert(Severity.WARNING, "fill", f"{fill.id}: a fill of an order that is not ours", fill.ts_ns))
@@ -445,9 +484,7 @@ class Kernel:
         held = desk.holding
         if held.qty and not self._blotter.working(report.instrument, Purpose.FLATTEN):
             self._spend(desk, 1 if held.qty > 0.0 else -1)
-            view = self._risk_view(
-                desk, self._marks.last.get(report.instrument, 0.0), self._positions.equity(self._marks.last)
-            )
+            view = self._risk_view(desk, self._marks.last.get(report.instrument, 0.0), self._equity())
             self._route(desk, view, out, Purpose.FLATTEN)
 
     def _on_end(self, desk: _Desk, order: Order, out: list[Command]) -> None:
@@ -459,7 +496,7 @@ class Kernel:
         elif desk.reroute and not self._blotter.working(desk.instrument.id, Purpose.TARGET):
             desk.reroute = False
             if self._lifecycle.trades:
-                self._route(desk, self._risk_view(desk, price, self._positions.equity(self._marks.last)), out)
+                self._route(desk, self._risk_view(desk, price, self._equity()), out)
 
     # ---- everything else ----------------------------------------------------------------------------------------
 
@@ -485,6 +522,7 @@ class Kernel:
             if balance.asset == QUOTE_ASSET:
                 self._positions.book_transfer(balance.wallet)
         self._lifecycle.funded = True
+        self._known_equity = None
         return NOTHING
 
     def _on_operator(self, event: OperatorCommand) -> Sequence[Command]:
@@ -495,7 +533,7 @@ class Kernel:
         if event.operation in (Operation.PAUSE, Operation.STOP, Operation.FLATTEN):
             out.extend(self._cancel_entries())
         if event.operation is Operation.FLATTEN:
-            equity = self._positions.equity(self._marks.last)
+            equity = self._equity()
             for name, desk in self._desks.items():
                 desk.target, desk.aim = ZERO, 0.0
                 if desk.holding.qty and not self._blotter.working(name, Purpose.TARGET):
@@ -554,7 +592,7 @@ class Kernel:
     @property
     def equity_usdt(self) -> float:
         """Wallet and open results at the last prices."""
-        return self._positions.equity(self._marks.last)
+        return self._equity()
 
     def equity_at(self, marks: Mapping[InstrumentId, Decimal]) -> Decimal:
         """Equity to the last digit at given prices."""
@@ -624,10 +662,12 @@ class Kernel:
         except msgspec.MsgspecError as error:
             raise InvariantBroken(f"the snapshot cannot be read: {error}") from error
         self._now_ns, self._seq, self._venue_up = state.now_ns, state.seq, state.venue_up
-        self._lifecycle.state, self._lifecycle.funded = state.state, state.funded
+        self._lifecycle.enter(state.state)
+        self._lifecycle.funded = state.funded
         self._marks.load(**state.marks)
+        self._known_equity = None
         barrier = state.barrier
-        self._barrier.load(barrier.close_ns, barrier.live, barrier.arrived, barrier.done)
+        self._barrier.load(barrier.close_ns, barrier.seen, barrier.arrived, barrier.done)
         self._positions.load(state.positions.ledger, state.positions.trade_ids)
         self._gate.load(state.gate.sequence, state.gate.recent)
         self._blotter.load(state.blotter)
@@ -650,8 +690,8 @@ class Kernel:
 
 class _BarrierState(msgspec.Struct):
     close_ns: Nanos
-    live: list[InstrumentId]
-    arrived: list[InstrumentId]
+    seen: dict[InstrumentId, Nanos]
+    arrived: int
     done: bool
 
 

@@ -17,33 +17,30 @@ class Lifecycle:
     """What the kernel may do now. A halt is a latch: nothing here lifts it."""
 
     def __init__(self) -> None:
-        self.state = State.STARTING
         self.funded = False
+        self.enter(State.STARTING)
+
+    def enter(self, state: State) -> None:
+        """Be in a state: ``trades`` while the portfolio step may run, ``reducing_only`` while no new risk may come."""
+        self.state = state
+        self.trades = state in (State.READY, State.REDUCE_ONLY)
+        self.reducing_only = state is not State.READY
 
     def operate(self, operation: Operation) -> bool:
         """Carry out an operator's wish; False when it is not possible from here."""
         match operation, self.state:
             case Operation.START, State.STARTING if self.funded:
-                self.state = State.READY
+                self.enter(State.READY)
             case Operation.RESUME, State.REDUCE_ONLY:
-                self.state = State.READY
+                self.enter(State.READY)
             case ((Operation.PAUSE | Operation.FLATTEN), (State.READY | State.REDUCE_ONLY)):
-                self.state = State.REDUCE_ONLY
+                self.enter(State.REDUCE_ONLY)
             case Operation.STOP, _ if self.state is not State.HALTED:
-                self.state = State.STOPPED
+                self.enter(State.STOPPED)
             case _:
                 return False
         return True
 
     def halt(self) -> None:
         """No new risk until a person has looked."""
-        self.state = State.HALTED
-
-    @property
-    def trades(self) -> bool:
-        """True while the portfolio step may run."""
-        return self.state is State.READY or self.state is State.REDUCE_ONLY
-
-    @property
-    def reducing_only(self) -> bool:
-        return self.state is not State.READY
+        self.enter(State.HALTED)

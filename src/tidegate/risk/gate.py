@@ -24,10 +24,12 @@ from tidegate.risk.rules.order_rate import OrderRateRule
 from tidegate.risk.rules.price_collar import PriceCollarRule
 from tidegate.risk.rules.short import ShortRule
 from tidegate.risk.rules.state import StateRule
-from tidegate.risk.view import Pass, Refuse, Resize, RiskLimits, RiskView, Rule
+from tidegate.risk.view import PASS, OrderRule, Pass, Refuse, Resize, RiskLimits, RiskView, Rule
 
 ORDER_LIFE_NS = 5 * SECOND_NS
 """An approved order that could not be signed within this time is not sent any more."""
+
+_LOOKS_AWAY = OrderRule.on_target
 
 
 def standard_rules(limits: RiskLimits) -> tuple[Rule, ...]:
@@ -46,6 +48,7 @@ class RiskGate:
 
     def __init__(self, rules: tuple[Rule, ...], account: str, gen: int) -> None:
         self._rules = rules
+        self._target_rules = [rule for rule in rules if getattr(type(rule), "on_target", None) is not _LOOKS_AWAY]
         self._prefix = f"p1-{account[:2]}-{base36(gen)}-"
         self._sequence = 0
         self._recent: deque[Nanos] = deque()
@@ -53,10 +56,11 @@ class RiskGate:
     def review(self, target: TargetPosition, view: RiskView) -> tuple[TargetPosition, Refusal | None]:
         """The target as the rules allow it; a refused one becomes the position that is held now."""
         trimmed: Refusal | None = None
-        for rule in self._rules:
-            match rule.on_target(target, view):
-                case Pass():
-                    pass
+        for rule in self._target_rules:
+            verdict = rule.on_target(target, view)
+            if verdict is PASS:
+                continue
+            match verdict:
                 case Resize(qty, reason, detail):
                     if abs(qty) > abs(target.qty) or qty * target.qty < 0:
                         raise InvariantBroken(f"rule {rule.name} enlarged {target.qty} to {qty}")
@@ -127,7 +131,7 @@ class RiskGate:
     def _object(self, intent: OrderIntent, view: RiskView) -> Refusal | None:
         for rule in self._rules:
             verdict = rule.on_order(intent, view)
-            if isinstance(verdict, Pass):
+            if verdict is PASS or isinstance(verdict, Pass):
                 continue
             return Refusal(intent.instrument, rule.name, verdict.reason, verdict.detail)
         return None

@@ -9,6 +9,7 @@ from typing import Literal
 
 import msgspec
 
+from tidegate.domain.instrument import Instrument
 from tidegate.domain.margin import max_qty_at_distance
 from tidegate.domain.signals import TargetPosition, TargetWeight
 from tidegate.risk.view import RiskLimits, RiskView
@@ -32,15 +33,24 @@ class PositionSizer:
         self._disaster_stop_frac = disaster_stop_frac
         self._fixed_qty = None if settings.fixed_qty is None else float(settings.fixed_qty)
 
-    def size(self, target: TargetWeight, view: RiskView) -> tuple[float, str]:
+    def size(
+        self,
+        target: TargetWeight,
+        instrument: Instrument,
+        price: float,
+        equity: float,
+        other_notional: float,
+        other_maintenance: float,
+    ) -> tuple[float, str]:
         """The signed quantity in base units before rounding, and the name of the limit that bound it.
 
-        Zero when nothing is wished for, or when there is no equity or price to size with.
+        ``other_notional`` and ``other_maintenance`` belong to the other instruments, in USDT. Zero when nothing is
+        wished for, or when there is no equity or price to size with.
         """
         conviction = target.conviction
-        if conviction == 0.0 or view.equity <= 0.0 or view.price <= 0.0:
+        if conviction == 0.0 or equity <= 0.0 or price <= 0.0:
             return 0.0, "flat"
-        price, equity, limits = view.price, view.equity, self._limits
+        limits = self._limits
         side = 1 if conviction > 0.0 else -1
         if side < 0 and not limits.allow_short:
             return 0.0, "allow_short"
@@ -48,24 +58,27 @@ class PositionSizer:
             qty, binding = abs(conviction) * self._fixed_qty, "fixed_qty"
         else:
             qty, binding = abs(target.weight) * equity / price, "weight"
-            distance = self._stop_distance(target, price, side)
-            at_stop = equity * self._settings.risk_per_trade_frac * abs(conviction) / distance
+            at_risk = equity * self._settings.risk_per_trade_frac * abs(conviction)
+            at_stop = at_risk / self._stop_distance(target, price, side)
             if at_stop < qty:
                 qty, binding = at_stop, "stop_risk"
         most = limits.max_position_pct * equity / price
         if most < qty:
             qty, binding = most, "max_position"
-        most = (limits.max_leverage * equity - view.other_notional) / price
+        most = (limits.max_leverage * equity - other_notional) / price
         if most < qty:
             qty, binding = max(0.0, most), "max_leverage"
-        if not self._plainly_distant(qty, view):
+        distance = limits.min_liquidation_distance
+        # The bound of domain.margin.is_distant, here because this runs on every bar.
+        highest = distance + (1.0 + distance) * instrument.brackets[-1].maintenance_frac
+        if qty * price * highest + other_maintenance > equity:
             most = max_qty_at_distance(
-                view.instrument.brackets,
+                instrument.brackets,
                 equity=equity,
-                other_maintenance=view.other_maintenance,
+                other_maintenance=other_maintenance,
                 price=price,
                 side=side,
-                distance_frac=limits.min_liquidation_distance,
+                distance_frac=distance,
             )
             if most < qty:
                 qty, binding = most, "liquidation_distance"
@@ -77,12 +90,6 @@ class PositionSizer:
         too_small = abs(size) < view.instrument.min_qty
         too_cheap = abs(float(size)) * view.price < float(view.instrument.min_notional)
         return TargetPosition(target.instrument, Decimal(0) if too_small or too_cheap else size)
-
-    def _plainly_distant(self, qty: float, view: RiskView) -> bool:
-        """A cheap bound: far from liquidation even in the highest bracket."""
-        distance = self._limits.min_liquidation_distance
-        stressed = distance + (1.0 + distance) * view.instrument.brackets[-1].maintenance_frac
-        return qty * view.price * stressed + view.other_maintenance <= view.equity
 
     def _stop_distance(self, target: TargetWeight, price: float, side: int) -> float:
         """Loss per unit if the stop is hit; a stop on the wrong side of the price counts as no stop."""

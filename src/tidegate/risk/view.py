@@ -36,7 +36,7 @@ class RiskView(msgspec.Struct, frozen=True, gc=False):
     other_maintenance: float
     recent_orders: int  # orders approved in the last minute
     reducing_only: bool  # no new risk for this instrument
-    working_qty: Decimal = Decimal(0)  # signed, ordered and not yet filled
+    held_or_ordered: float = 0.0  # signed: the position once all working orders are filled
 
 
 class Pass(msgspec.Struct, frozen=True, gc=False):
@@ -60,6 +60,7 @@ class Refuse(msgspec.Struct, frozen=True, gc=False):
 
 Verdict = Pass | Resize | Refuse
 PASS = Pass()
+_SLACK = 1e-12
 
 
 class Rule(Protocol):
@@ -91,11 +92,12 @@ def increases(intent: OrderIntent, view: RiskView) -> bool:
     """True when filling the order could leave a larger position, or one on the other side."""
     if intent.reduce_only:
         return False
-    held = view.held_qty + view.working_qty
-    after = held + intent.side.sign * intent.qty
-    return abs(after) > abs(held) or (held != 0 and (after > 0) != (held > 0) and after != 0)
+    held = view.held_or_ordered
+    after = held + intent.side.sign * float(intent.qty)
+    slack = _SLACK * abs(held)
+    return abs(after) > abs(held) + slack or (held != 0.0 and after * held < 0.0 and abs(after) > slack)
 
 
 def qty_after(intent: OrderIntent, view: RiskView) -> float:
     """The position once this order and all working ones are filled."""
-    return float(view.held_qty + view.working_qty + intent.side.sign * intent.qty)
+    return view.held_or_ordered + intent.side.sign * float(intent.qty)

@@ -20,6 +20,7 @@ assumed.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from math import nan
 
 from tidegate.domain.account import AccountSnapshot, Balance, OpenOrder, Position
 from tidegate.domain.ids import ClientOrderId, InstrumentId, Nanos
@@ -99,6 +100,7 @@ class _Market:
     limits: list[_Resting] = field(default_factory=list)
     closed: bool = False
     top_rate: float = 0.0
+    safe_price: float = nan
 
     def __post_init__(self) -> None:
         self.top_rate = max(bracket.maintenance_frac for bracket in self.instrument.brackets)
@@ -232,7 +234,9 @@ class Exchange:
         if market.stops or market.limits or market.waiting:
             self._within(market, bar, mark or bar, reports)
         elif market.qty:
-            self._liquidate_if_due(market, mark or bar, reports, bar.ts_ns)
+            seen = mark or bar
+            if not (seen.low > market.safe_price if market.qty > 0.0 else seen.high < market.safe_price):
+                self._liquidate_if_due(market, seen, reports, bar.ts_ns)
         market.previous = bar
         market.last = bar.close
         market.mark = None if mark is None else mark.close
@@ -254,7 +258,7 @@ class Exchange:
         amount = -ROUNDED.quantize(due, CENT)
         market.position.pay_funding(amount)
         self._wallet = EXACT.add(self._wallet, amount)
-        self._wallet_float = float(self._wallet)
+        self._wallet_changed()
         return [FundingPaid(event.instrument, amount, event.rate, price, event.ts_ns, event.ts_ns, stand_in)]
 
     def settle(self, instrument: InstrumentId, now_ns: Nanos) -> Iterable[ExecutionReport]:
@@ -475,9 +479,22 @@ class Exchange:
         realised = market.position.fill(side, qty, price, fee)
         self._wallet = EXACT.subtract(EXACT.add(self._wallet, realised), fee)
         market.qty, market.cost = float(market.position.qty), float(market.position.cost)
-        self._wallet_float = float(self._wallet)
         self._held = [each for each in self._markets.values() if each.qty]
+        self._wallet_changed()
         self._trade_ids += 1
+
+    def _wallet_changed(self) -> None:
+        """Shadow the wallet, and work out what a lone position may fall to without being looked at closely.
+
+        Even in its highest bracket it survives while ``wallet + q p - cost - |q| p rate > 0``.
+        """
+        self._wallet_float = float(self._wallet)
+        for market in self._held:
+            market.safe_price = nan
+        if len(self._held) == 1:
+            (market,) = self._held
+            rate = market.top_rate if market.qty > 0.0 else -market.top_rate
+            market.safe_price = (market.cost - self._wallet_float) / (market.qty * (1.0 - rate))
 
     # ---- liquidation --------------------------------------------------------------------------------------------
 
@@ -492,8 +509,6 @@ class Exchange:
 
     def _liquidate_if_due(self, market: _Market, mark: Bar, reports: list[ExecutionReport], now_ns: Nanos) -> None:
         worst = mark.low if market.qty > 0.0 else mark.high
-        if self._plainly_safe(market, worst):
-            return
         if not margin_used_up(self._margin_state(market, worst)):
             return
         price = takeover_price(lambda at: self._margin_state(market, at), mark.open, worst)
@@ -511,14 +526,6 @@ class Exchange:
             self._ledger.transfer(deficit)
             self._wallet, self._wallet_float = ZERO, 0.0
             reports.append(Transfer(QUOTE, deficit, now_ns, now_ns))
-
-    def _plainly_safe(self, moved: _Market, price: float) -> bool:
-        """A cheap bound: the account survives even if every position were in its highest bracket."""
-        balance = self._wallet_float
-        for market in self._held:
-            at = price if market is moved else market.valuation
-            balance += market.qty * at - market.cost - abs(market.qty) * at * market.top_rate
-        return balance > 0.0
 
     def _venue_fill(
         self,

@@ -19,6 +19,7 @@ import heapq
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from operator import itemgetter
 from typing import Protocol
 
@@ -47,6 +48,9 @@ from tidegate.domain.orders import AmendOrder, ApprovedOrder, CancelOrder, Query
 from tidegate.quant.bars import BarTable
 from tidegate.simulator.exchange import Exchange
 
+NEVER = 2**63 - 1
+_NO_BAR = Bar(InstrumentId(""), 0, 0, 0, 0.0, 0.0, 0.0, 0.0, 0.0)
+
 OnChunk = Callable[[InstrumentId, BarTable], None]
 
 
@@ -71,59 +75,63 @@ class MarketSource(Protocol):
 
 @dataclass(slots=True)
 class _Stream:
-    """The bars of one instrument, one at a time."""
+    """The bars of one instrument, one at a time. ``bar`` has not begun while ``starts_ns`` is set, and is in progress
+    while ``ends_ns`` is; with neither there is none."""
 
     instrument: InstrumentId
     source: Iterator[Chunk]
     on_chunk: OnChunk | None
     interval_ns: Nanos = 0
-    rows: Iterator[tuple[int, float, float, float, float, float, float, float]] = field(
-        default_factory=lambda: iter(())
-    )
-    current: Bar | None = None
-    upcoming: Bar | None = None
-    spread: float = 0.0
-    depth: float = 0.0
+    bars: Iterator[Bar] = field(default_factory=lambda: iter(()))
+    spreads: Iterator[float] | None = None
+    depths: Iterator[float] | None = None
+    bar: Bar = _NO_BAR
+    starts_ns: Nanos = NEVER
+    ends_ns: Nanos = NEVER
     started: bool = False
-    ended: bool = False
+    loaded_ns: Nanos = 0
     last_traded_ns: Nanos = 0
     mark: list[float] = field(default_factory=list)
     marked_ns: Nanos = 0
 
     def fetch(self) -> None:
-        """Make the next bar ``upcoming``; the stream has ended when there is none."""
-        row = next(self.rows, None)
-        while row is None:
+        """Make the next bar the one to begin, if there is one."""
+        bar = next(self.bars, None)
+        while bar is None:
             chunk = next(self.source, None)
             if chunk is None:
-                self.upcoming = None
-                self.ended = True
                 return
-            row = next(self._load(chunk), None)
-        ts_ns, opened, high, low, close, volume, self.spread, self.depth = row
-        last = self.current.ts_ns if self.current else self.last_traded_ns
-        if ts_ns - self.interval_ns < last and self.started:
-            raise OutOfOrder(f"{self.instrument}: bar that ends at {ts_ns} follows one that ends at {last}")
-        self.upcoming = Bar(self.instrument, self.interval_ns, ts_ns, ts_ns, opened, high, low, close, volume)
+            self._load(chunk)
+            bar = next(self.bars, None)
+        self.bar = bar
+        self.starts_ns = bar.ts_ns - self.interval_ns
 
-    def _load(self, chunk: Chunk) -> Iterator[tuple[int, float, float, float, float, float, float, float]]:
+    def _load(self, chunk: Chunk) -> None:
         table = chunk.table
+        if not len(table):
+            return
+        starts = table.ts_ns[0] - table.interval_ns
+        if starts < self.loaded_ns or (table.ts_ns[1:] - table.ts_ns[:-1] < table.interval_ns).any():
+            raise OutOfOrder(f"{self.instrument}: bars overlap or run backwards near {self.loaded_ns}")
+        self.loaded_ns = int(table.ts_ns[-1])
         self.interval_ns = table.interval_ns
-        if self.on_chunk is not None and len(table):
+        if self.on_chunk is not None:
             self.on_chunk(self.instrument, table)
-        none = [0.0] * len(table)
-        self.rows = zip(
-            table.ts_ns.tolist(),
+        ends = table.ts_ns.tolist()
+        self.bars = map(
+            Bar,
+            repeat(self.instrument),
+            repeat(table.interval_ns),
+            ends,
+            ends,
             table.open.tolist(),
             table.high.tolist(),
             table.low.tolist(),
             table.close.tolist(),
             table.volume.tolist(),
-            none if chunk.half_spread_frac is None else list(chunk.half_spread_frac),
-            none if chunk.depth_qty is None else list(chunk.depth_qty),
-            strict=True,
         )
-        return self.rows
+        self.spreads = None if chunk.half_spread_frac is None else iter(chunk.half_spread_frac)
+        self.depths = None if chunk.depth_qty is None else iter(chunk.depth_qty)
 
     def take_mark(self, bar: BarTable, row: int) -> None:
         """Add a mark price bar to the range of the bar in progress."""
@@ -162,7 +170,6 @@ class Session:
         self.delisted: dict[InstrumentId, Nanos] = {}
         self.bars = 0
         self.missing_bars = 0
-        self.closes: dict[InstrumentId, float] = {}
         self._delisting = delisting
         self._streams = [_Stream(name, source.chunks(name), on_chunk) for name in instruments]
         self._rare = heapq.merge(
@@ -174,6 +181,7 @@ class Session:
         self._reports: deque[ExecutionReport] = deque()
         self._timers: dict[str, Nanos] = {}
         self._grace: SetTimer | None = None
+        self._live = 0
 
     # ---- commands -----------------------------------------------------------------------------------------------
 
@@ -206,21 +214,24 @@ class Session:
         """Every event of the market and the account, in the order of one instant."""
         for stream in self._streams:
             stream.fetch()
-        now_ns = self._next_instant(first=True)
-        if now_ns is None:
+        streams, exchange, pending = self._streams, self.exchange, self._reports
+        now_ns = min((stream.starts_ns for stream in streams), default=NEVER)
+        if now_ns == NEVER:
             return
         yield self.exchange.snapshot(now_ns)
         yield OperatorCommand(Operation.START, now_ns, now_ns)
         rare: list[_Rare] = []
-        while now_ns is not None:
+        while True:
             if self._next_rare is not None and self._next_rare[0] <= now_ns:
                 rare = self._rare_until(now_ns)
-            for stream in self._streams:
-                bar = stream.current
-                if bar is not None and bar.ts_ns == now_ns:
-                    mark = stream.mark_bar(bar) if stream.mark else None
-                    self._reports.extend(self.exchange.range(bar, mark))
-                    if self._reports:
+            ended = 0
+            for stream in streams:
+                if stream.ends_ns == now_ns:
+                    ended += 1
+                    bar = stream.bar
+                    reports = exchange.range(bar, stream.mark_bar(bar) if stream.mark else None)
+                    if reports:
+                        pending.extend(reports)
                         yield from self._drain()
             if rare:
                 yield from self._settle_funding(rare)
@@ -229,63 +240,74 @@ class Session:
             if rare:
                 yield from self._mark_prices(rare)
                 rare = []
-            closed = 0
-            for stream in self._streams:
-                bar = stream.current
-                if bar is not None and bar.ts_ns == now_ns:
-                    closed += 1
-                    self.closes[bar.instrument] = bar.close
-                    stream.current = None
-                    if bar.volume > 0.0 or bar.high != bar.low:
-                        stream.last_traded_ns = now_ns
-                    yield bar
-                    if self._reports:
-                        yield from self._drain()
-                    if stream.upcoming is None:
+            if ended:
+                quiet = ended < self._live
+                for stream in streams:
+                    if stream.ends_ns == now_ns:
+                        bar = stream.bar
+                        stream.ends_ns = NEVER
+                        if bar.volume > 0.0 or bar.high != bar.low:
+                            stream.last_traded_ns = now_ns
+                        else:
+                            quiet = True
+                        yield bar
+                        if pending:
+                            yield from self._drain()
                         stream.fetch()
-            if closed:
-                self.bars += closed
-                yield from self._close_instant(closed, now_ns)
-            for stream in self._streams:
-                upcoming = stream.upcoming
-                if upcoming is not None and upcoming.ts_ns - upcoming.interval_ns == now_ns:
-                    yield from self._open(stream, upcoming, now_ns)
-            now_ns = self._next_instant()
+                self.bars += ended
+                if quiet:
+                    yield from self._after_quiet(ended, now_ns)
+                self._grace = None
+            soonest = NEVER
+            for stream in streams:
+                if stream.starts_ns == now_ns:
+                    bar = stream.bar
+                    stream.starts_ns, stream.ends_ns = NEVER, bar.ts_ns
+                    if not stream.started:
+                        self._begin(stream, now_ns)
+                    spread = 0.0
+                    if stream.spreads is not None:
+                        spread = next(stream.spreads)
+                        yield _quote(bar, now_ns, spread, next(stream.depths) if stream.depths else 0.0)
+                    while reports := exchange.open(bar, spread):
+                        pending.extend(reports)
+                        yield from self._drain()
+                if stream.ends_ns < soonest:
+                    soonest = stream.ends_ns
+                if stream.starts_ns < soonest:
+                    soonest = stream.starts_ns
+            if soonest == NEVER:
+                return
+            if self._next_rare is not None and self._next_rare[0] < soonest:
+                soonest = self._next_rare[0]
+            if self._timers:
+                soonest = min(soonest, *self._timers.values())
+            now_ns = soonest
 
-    def _open(self, stream: _Stream, bar: Bar, now_ns: Nanos) -> Iterator[Event]:
-        """Begin a bar: what waits fills, and so does what the kernel answers with at the same price."""
-        if not stream.started:
-            stream.started = True
-            stream.last_traded_ns = now_ns
-        stream.current, stream.upcoming = bar, None
-        if stream.spread > 0.0:
-            half = bar.open * stream.spread
-            yield Quote(bar.instrument, now_ns, now_ns, bar.open - half, bar.open + half, stream.depth, stream.depth)
-        while reports := self.exchange.open(bar, stream.spread):
-            self._reports.extend(reports)
-            yield from self._drain()
+    def _begin(self, stream: _Stream, now_ns: Nanos) -> None:
+        stream.started = True
+        stream.last_traded_ns = now_ns
+        self._live += 1
 
-    def _close_instant(self, closed: int, now_ns: Nanos) -> Iterator[Event]:
-        """After the bars of T: delist what has died, then let the grace timer stand for the bars that are missing."""
-        live = 0
-        for stream in self._streams:
-            if not stream.started or stream.instrument in self.delisted:
-                continue
-            live += 1
+    def _after_quiet(self, closed: int, now_ns: Nanos) -> Iterator[Event]:
+        """Bars of T are missing or empty: delist what has died, then let the grace timer stand for what is missing."""
+        live = [each for each in self._streams if each.started and each.instrument not in self.delisted]
+        if closed < len(live):
+            self.missing_bars += len(live) - closed
+        for stream in live:
             idle_ns = now_ns - stream.last_traded_ns
             if self._delisting and idle_ns >= max(DAY_NS, 3 * stream.interval_ns):
                 yield from self._delist(stream, now_ns)
         grace, self._grace = self._grace, None
-        if closed < live:
-            self.missing_bars += live - closed
-            if grace is not None:
-                yield TimerFired(grace.name, now_ns, now_ns)
-                yield from self._drain()
+        if closed < len(live) and grace is not None:
+            yield TimerFired(grace.name, now_ns, now_ns)
+            yield from self._drain()
 
     def _delist(self, stream: _Stream, now_ns: Nanos) -> Iterator[Event]:
         self.delisted[stream.instrument] = now_ns
-        stream.current, stream.upcoming, stream.ended, stream.source = None, None, True, iter(())
-        stream.rows = iter(())
+        self._live -= 1
+        stream.starts_ns = stream.ends_ns = NEVER
+        stream.source, stream.bars = iter(()), iter(())
         self._reports.extend(self.exchange.settle(stream.instrument, now_ns))
         yield from self._drain()
         yield InstrumentStatus(stream.instrument, now_ns, now_ns, TradingStatus.DELISTED)
@@ -344,23 +366,8 @@ class Session:
                 yield MarkPrice(self._streams[index].instrument, ts_ns, ts_ns, float(table.close[row]))
                 yield from self._drain()
 
-    def _next_instant(self, *, first: bool = False) -> Nanos | None:
-        """The earliest time at which something happens; a bar in progress or to come keeps the market going."""
-        soonest: Nanos | None = None
-        for stream in self._streams:
-            bar = stream.current
-            if bar is not None:
-                at_ns = bar.ts_ns
-            elif stream.upcoming is not None:
-                at_ns = stream.upcoming.ts_ns - stream.upcoming.interval_ns
-            else:
-                continue
-            if soonest is None or at_ns < soonest:
-                soonest = at_ns
-        if soonest is None or first:
-            return soonest
-        if self._next_rare is not None and self._next_rare[0] < soonest:
-            soonest = self._next_rare[0]
-        if self._timers:
-            soonest = min(soonest, *self._timers.values())
-        return soonest
+
+def _quote(bar: Bar, now_ns: Nanos, half_spread_frac: float, depth_qty: float) -> Quote:
+    """The touch at the open of a bar."""
+    half = bar.open * half_spread_frac
+    return Quote(bar.instrument, now_ns, now_ns, bar.open - half, bar.open + half, depth_qty, depth_qty)

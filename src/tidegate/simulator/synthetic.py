@@ -260,9 +260,8 @@ class _Process:
         premium = self._premiums(random.standard_normal(shape))
         columns["mark"] = columns["close"] * (1.0 + _MARK_NOISE * random.standard_normal(shape))
         ts_ns = self._open_ns + self._interval_ns * np.arange(1, BLOCK_BARS + 1, dtype=np.int64)
-        settled = self._settlements(ts_ns, premium)
         self._open_ns = int(ts_ns[-1])
-        return _Block(ts_ns, columns, settled)
+        return _Block(ts_ns, columns, self._settlements(ts_ns, premium))
 
     def _regimes(self, uniform: Floats) -> NDArray[np.int64]:
         regime, path = self._regime, []
@@ -290,8 +289,7 @@ class _Process:
         counts = np.sqrt(self._random.poisson(rate, (BLOCK_BARS, self._n + 1)))
         sizes = counts * self._random.standard_normal((BLOCK_BARS, self._n + 1))
         jumps = self._beta * _MARKET_JUMP * sizes[:, :1] + _OWN_JUMP * sizes[:, 1:]
-        spread = (self._beta * _MARKET_JUMP) ** 2, _OWN_JUMP**2
-        return jumps, rate * (np.expm1(spread[0] / 2) + np.expm1(spread[1] / 2))
+        return jumps, rate * (np.expm1((self._beta * _MARKET_JUMP) ** 2 / 2) + np.expm1(_OWN_JUMP**2 / 2))
 
     def _walk(self, steps: Floats) -> Floats:
         """Log prices ``(B, N)``; what lies beyond the wall around a start price decays back to it."""
@@ -312,16 +310,16 @@ class _Process:
         return np.array(paths).T
 
     def _bars(self, log_price: Floats, variance: Floats, uniform: Floats) -> dict[str, Floats]:
-        """Prices on the tick grid: the open is the last close or a tick beside it."""
+        """Prices on the tick grid: the open is the last close or a tick beside it; the reach is past both ends."""
         close = np.maximum(self._tick.count(np.exp(log_price)), 1.0)
         beside = np.where(uniform[0] < 0.15, -1.0, np.where(uniform[0] > 0.85, 1.0, 0.0))
-        opened = np.maximum(np.concatenate([self._close_ticks[None, :], close[:-1]]) + beside, 1.0)
+        opened = np.maximum(np.vstack([self._close_ticks, close[:-1]]) + beside, 1.0)
         self._close_ticks = close[-1]
         move = np.log(close / opened)
         reach_up = (move + np.sqrt(move**2 - 2.0 * variance * np.log1p(-uniform[1]))) / 2
         reach_down = (move - np.sqrt(move**2 - 2.0 * variance * np.log1p(-uniform[2]))) / 2
-        high = np.maximum(np.rint(opened * np.exp(reach_up)), np.maximum(opened, close))
-        low = np.maximum(np.minimum(np.rint(opened * np.exp(reach_down)), np.minimum(opened, close)), 1.0)
+        high = np.rint(opened * np.exp(reach_up))
+        low = np.maximum(np.rint(opened * np.exp(reach_down)), 1.0)
         ticks = {"open": opened, "high": high, "low": low, "close": close}
         return {name: self._tick.value(count) for name, count in ticks.items()}
 
@@ -388,16 +386,15 @@ class _Grid:
 def _transitions(days: float) -> list[list[float]]:
     """Cumulated probabilities of the regime one bar later, ``exp(Q days)`` by scaling and squaring."""
     rates = np.array([regime.leave_per_day for regime in _REGIMES])
-    generator = rates - np.diag(rates.sum(axis=1))
     halvings = max(0, int(np.ceil(np.log2(max(days, 1e-9) * 64))))
-    step = np.eye(len(_REGIMES)) + generator * (days / 2**halvings)
+    step = np.eye(len(_REGIMES)) + (rates - np.diag(rates.sum(axis=1))) * (days / 2**halvings)
     return [row.tolist() for row in np.cumsum(np.linalg.matrix_power(step, 2**halvings), axis=1)]
 
 
 def _listed(entry: Instrument | str) -> Instrument:
     if isinstance(entry, Instrument):
         return entry
-    for instrument in DEFAULT_UNIVERSE:
-        if instrument.id == entry:
-            return instrument
-    raise ValueError(f"no contract {entry!r} in the invented market; it has {' '.join(i.id for i in DEFAULT_UNIVERSE)}")
+    known = {str(instrument.id): instrument for instrument in DEFAULT_UNIVERSE}
+    if entry not in known:
+        raise ValueError(f"no contract {entry!r} in the invented market; it has {' '.join(known)}")
+    return known[entry]

@@ -31,7 +31,7 @@ class TrendFollowing(BaseStrategy):
     def decide(self, view: View) -> Signal | None:
         atr = self.atr.now
         gap = self.fast.now - self.slow.now
-        if atr <= 0.0 or gap == 0.0 or abs(gap) < self.dead_band_atrs * atr:
+        if not (atr > 0.0 and abs(gap) > 0.0 and abs(gap) >= self.dead_band_atrs * atr):
             return None  # flat market or no clear side: keep the last wish
         side = 1.0 if gap > 0.0 else -1.0
         stop = view.close - side * self.stop_atrs * atr

@@ -34,6 +34,11 @@ def returns(chunk: SyntheticChunk) -> np.ndarray:
     return np.diff(np.log(chunk.table.close))
 
 
+def memory(moves: np.ndarray, lag: int) -> float:
+    """Autocorrelation of the size of moves."""
+    return float(np.corrcoef(np.abs(moves[lag:]), np.abs(moves[:-lag]))[0, 1])
+
+
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 2**63), sizes=st.lists(st.integers(1, 3 * BLOCK_BARS), min_size=1, max_size=3))
 def test_the_numbers_do_not_depend_on_how_they_are_read(seed: int, sizes: list[int]) -> None:
@@ -89,9 +94,16 @@ def test_volatility_is_plausible_clusters_and_has_fat_tails(hourly: list[Chunks]
             moves = returns(chunk)
             assert 0.3 < moves.std() * np.sqrt(YEAR_HOURS) < 1.5, name
             assert ((moves - moves.mean()) ** 4).mean() / moves.var() ** 2 > 4, name
-            for lag in (1, 5, 24):
-                assert np.corrcoef(np.abs(moves[lag:]), np.abs(moves[:-lag]))[0, 1] > 0.03, (name, lag)
+            assert min(memory(moves, lag) for lag in (1, 5, 24)) > 0.03, name
             assert abs(np.corrcoef(moves[1:], moves[:-1])[0, 1]) < 0.05, name
+
+
+def test_volatility_clusters_within_a_regime_too() -> None:
+    """A regime lasts for thousands of minutes: without a memory of its own, variance would recall five hours as one."""
+    for name, chunk in next(SyntheticMarket(2).chunks(60_000)).items():
+        moves = returns(chunk)
+        calm = np.clip(moves, -6 * np.median(np.abs(moves)), 6 * np.median(np.abs(moves)))
+        assert memory(calm, 1) > memory(calm, 300) + 0.04, name
 
 
 def test_symbols_move_together_but_not_as_one(hourly: list[Chunks]) -> None:
@@ -130,6 +142,15 @@ def test_funding_is_settled_every_eight_hours_around_the_base_rate(hourly: list[
             rates += [event.rate for event in chunk.funding]
     assert np.mean(rates) == pytest.approx(0.0001, abs=0.0001)
     assert min(rates) < 0 < max(rates)
+
+
+def test_a_settlement_averages_over_its_eight_hours_at_any_interval(hourly: list[Chunks]) -> None:
+    """Eight hours are 480 minutes, so settlements of the minute market straddle the blocks."""
+    chunks = next(SyntheticMarket(5).chunks(60_000))
+    minute = [event.rate for chunk in chunks.values() for event in chunk.funding]
+    hour = [event.rate for chunk in hourly[0].values() for event in chunk.funding]
+    assert max(map(abs, minute)) < 1.5 * max(map(abs, hour))
+    assert np.std(minute) < 1.5 * np.std(hour)
 
 
 def test_a_bar_longer_than_eight_hours_holds_several_settlements() -> None:

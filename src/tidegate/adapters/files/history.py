@@ -220,7 +220,7 @@ class _Series:
     def _table(self, open_ns: NDArray[np.int64], columns: list[NDArray[np.float64]]) -> BarTable:
         if len(columns) == len(MARKS.values):
             columns = [*columns, np.zeros(len(open_ns))]
-        return BarTable(self._bar.interval_ns, open_ns, *columns)
+        return BarTable(self._bar.interval_ns, open_ns + self._bar.interval_ns, *columns)
 
 
 def _funding(

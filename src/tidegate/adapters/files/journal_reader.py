@@ -92,7 +92,10 @@ class JournalReader:
             taped = next(events, None) if on_tape is not None else taped
 
     def snapshots(self) -> Iterator[KernelSnapshot]:
-        """The snapshots in order, the first of them that of the start. Raises ``JournalError``."""
+        """The snapshots in order, the first of them that of the start. Raises ``JournalError``.
+
+        After a crash the last ones may lie past the last whole record; ``FileJournal.reopen`` cuts those.
+        """
         self.notes.clear()
         return (line.snapshot() for line in self._ledger() if isinstance(line, SnapshotLine))
 

@@ -1,0 +1,1 @@
+"""One runnable module per measured figure: ``python -m benchmarks.<name>``."""

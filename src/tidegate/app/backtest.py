@@ -1,0 +1,167 @@
+"""BacktestEngine: the synchronous runner. The only place beside the daemon that puts kernel and market together.
+
+The session yields events in the order of one instant, the kernel answers, the session carries the answers out. What
+the run did is tallied from the outside: nothing in the kernel knows that it is a backtest.
+"""
+
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from decimal import Decimal
+from time import perf_counter
+from typing import cast
+
+from tidegate.app.performance import implausible, summarise
+from tidegate.app.result import BacktestResult
+from tidegate.app.tally import Tally, plain
+from tidegate.domain.errors import TidegateError
+from tidegate.domain.ids import InstrumentId, Nanos
+from tidegate.domain.instrument import Instrument
+from tidegate.domain.ledger import EXACT
+from tidegate.domain.market import DAY_NS
+from tidegate.domain.messages import Alert, FundingPaid, Halt, Severity
+from tidegate.domain.orders import OrderFilled
+from tidegate.kernel.feeders import ScanFeeder
+from tidegate.kernel.kernel import Kernel, KernelSettings
+from tidegate.kernel.wishes import StrategySpec
+from tidegate.simulator.exchange import Exchange, exact
+from tidegate.simulator.frictions import Frictions
+from tidegate.simulator.session import MarketSource, Session
+
+Progress = Callable[[Nanos], None]
+
+
+class StrategyFailed(TidegateError):
+    """A strategy raised, or wished for what is no number."""
+
+
+@dataclass(frozen=True, slots=True)
+class BacktestPlan:
+    """Everything a run needs. ``capital`` is the opening balance in USDT."""
+
+    kernel: KernelSettings
+    instruments: dict[InstrumentId, Instrument]
+    strategies: tuple[StrategySpec, ...]
+    source: MarketSource
+    capital: Decimal
+    frictions: Frictions = field(default_factory=Frictions)
+    delisting: bool = True
+    funding: bool = True
+
+
+class BacktestEngine:
+    """One run of one plan."""
+
+    def __init__(self, plan: BacktestPlan) -> None:
+        self._plan = plan
+        feeder = ScanFeeder()
+        self.kernel = Kernel(plan.kernel, plan.instruments, plan.strategies, feeder)
+        self.exchange = Exchange(plan.instruments.values(), plan.capital, plan.frictions)
+        self.session = Session(
+            self.exchange,
+            plan.instruments,
+            plan.source,
+            on_chunk=feeder.fill,
+            delisting=plan.delisting,
+            funding=plan.funding,
+        )
+        self.tally = Tally(plan.capital)
+        self.seconds = 0.0
+        self._ended_ns: Nanos = 0
+
+    def run(self, progress: Progress | None = None) -> None:
+        """Run to the end of the data. Raises ``StrategyFailed`` when a strategy does, ``DataError`` for bad data."""
+        started = perf_counter()
+        with _quiet_collector():
+            self._loop(progress)
+        self.seconds = perf_counter() - started
+        if self._ended_ns:
+            self.tally.finish(self._ended_ns, self._equity())
+
+    def _loop(self, progress: Progress | None) -> None:
+        kernel, session, tally = self.kernel, self.session, self.tally
+        handle, execute = kernel.handle, session.execute
+        midnight_ns = now_ns = 0
+        for event in session.events():
+            now_ns = event.recv_ns
+            if now_ns > midnight_ns:
+                if midnight_ns:
+                    tally.mark_equity(midnight_ns, self._equity())
+                else:
+                    tally.begin(now_ns)
+                midnight_ns = now_ns - now_ns % DAY_NS + DAY_NS
+                if progress is not None:
+                    progress(now_ns)
+            kind = type(event)
+            if kind is OrderFilled:
+                tally.fill(cast(OrderFilled, event))
+            elif kind is FundingPaid:
+                tally.funded(cast(FundingPaid, event))
+            commands = handle(event)
+            if commands:
+                for command in commands:
+                    execute(command, now_ns)
+                    if type(command) is Alert or type(command) is Halt:
+                        _raise_if_grave(command)
+                tally.commands(commands)
+        self._ended_ns = now_ns
+
+    def _equity(self) -> Decimal:
+        return self.kernel.equity_at({name: exact(price) for name, price in self.kernel.last_prices.items()})
+
+    @property
+    def ledger_difference(self) -> Decimal:
+        """Equity by the kernel's books less equity by the venue's, at the last closes: zero, or something was lost."""
+        return EXACT.subtract(self._equity(), self.exchange.equity(self.kernel.last_prices))
+
+    def result(self, settings: dict[str, object], assumptions: list[str], digests: dict[str, str]) -> BacktestResult:
+        """What the run leaves behind. ``digests`` are put into the summary as they are."""
+        tally, session = self.tally, self.session
+        figures = summarise(tally.equity)
+        summary: dict[str, object] = {
+            "bars": session.bars,
+            "orders": tally.orders,
+            "fills": tally.fills,
+            "trades": len(tally.trades),
+            "decisions": tally.decisions,
+            "initial_capital_usdt": plain(self._plan.capital),
+            "final_equity_usdt": plain(tally.equity[-1][1]) if tally.equity else plain(self._plan.capital),
+            "fees_usdt": plain(tally.fees),
+            "funding_usdt": plain(tally.funding),
+            "slippage_usdt": plain(tally.slippage),
+            **figures,
+            "turnover": tally.turnover(),
+            "annualisation": 365,
+            "trials": 1,
+            "liquidations": self.exchange.liquidations,
+            "missing_bars": session.missing_bars,
+            "funding_at_last_price": self.exchange.mark_stand_ins,
+            "delisted": sorted(session.delisted),
+            "ledger_difference_usdt": plain(self.ledger_difference),
+            "bars_per_s": round(session.bars / self.seconds) if self.seconds else None,
+            **digests,
+        }
+        warnings = list(implausible(summary))
+        return BacktestResult(summary, tally.equity, tally.trades, tally.per_symbol(), assumptions, settings, warnings)
+
+
+def _raise_if_grave(command: Alert | Halt) -> None:
+    if isinstance(command, Halt):
+        raise TidegateError(f"halted: {command.reason}")
+    if command.severity is Severity.CRITICAL and command.subject.startswith("strategy "):
+        raise StrategyFailed(f"{command.subject}: {command.text}")
+
+
+@contextmanager
+def _quiet_collector() -> Iterator[None]:
+    """Few collector runs while millions of short-lived, acyclic messages pass; reference counts free them."""
+    thresholds = gc.get_threshold()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 1_000)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.unfreeze()
