@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 
 class PlainFill(NamedTuple):
-    """An execution: index of the bar at whose open it happened, signed quantity, price, fee."""
+    """An execution: row of the bar at whose open it happened, signed quantity, price, fee."""
 
-    index: int
+    row: int
     qty: Decimal
     price: Decimal
     fee: Decimal

@@ -22,6 +22,7 @@ from tidegate.domain.ledger import EXACT
 from tidegate.domain.market import DAY_NS
 from tidegate.domain.messages import Alert, FundingPaid, Halt, Severity
 from tidegate.domain.orders import OrderFilled
+from tidegate.domain.signals import Decision
 from tidegate.kernel.feeders import ScanFeeder
 from tidegate.kernel.kernel import Kernel, KernelSettings
 from tidegate.kernel.wishes import StrategySpec
@@ -101,9 +102,11 @@ class BacktestEngine:
             commands = handle(event)
             if commands:
                 for command in commands:
-                    execute(command, now_ns)
-                    if type(command) is Alert or type(command) is Halt:
-                        _raise_if_grave(command)
+                    asked = type(command)
+                    if asked is Alert or asked is Halt:
+                        _raise_if_grave(cast(Alert | Halt, command))
+                    elif asked is not Decision:
+                        execute(command, now_ns)
                 tally.commands(commands)
         self._ended_ns = now_ns
 
@@ -159,7 +162,7 @@ def _quiet_collector() -> Iterator[None]:
     thresholds = gc.get_threshold()
     gc.collect()
     gc.freeze()
-    gc.set_threshold(100_000, 50, 1_000)
+    gc.set_threshold(5_000_000, 50, 1_000)
     try:
         yield
     finally:

@@ -17,7 +17,7 @@ YEAR_NS = 365 * DAY_NS
 
 def plain(amount: Decimal) -> str:
     """A decimal number as text, without exponent or trailing zeros."""
-    text: str = f"{amount.normalize(EXACT):f}"
+    text = f"{amount.normalize(EXACT):f}"
     return "0" if text == "-0" else text
 
 
@@ -225,8 +225,8 @@ class Tally:
 
     def _reason(self, fill: OrderFilled) -> str:
         if fill.cause is not FillCause.ORDER:
-            return fill.cause.value.lower()
-        return self._purposes.get(fill.id, Purpose.TARGET).value.lower()
+            return fill.cause.name.lower()
+        return self._purposes.get(fill.id, Purpose.TARGET).name.lower()
 
 
 def _sum(amounts: Iterable[Decimal]) -> Decimal:

@@ -21,6 +21,7 @@ ModelId = NewType("ModelId", str)
 """A fitted model, for example the regime detector."""
 
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+_PAIRS = [a + b for a in _DIGITS for b in _DIGITS]
 
 
 def base36(number: int) -> str:
@@ -28,8 +29,7 @@ def base36(number: int) -> str:
     if number < 0:
         raise ValueError(f"base36 takes a non-negative integer, not {number}")
     digits = ""
-    while True:
-        number, rest = divmod(number, 36)
-        digits = _DIGITS[rest] + digits
-        if number == 0:
-            return digits
+    while number >= 1296:
+        number, rest = divmod(number, 1296)
+        digits = _PAIRS[rest] + digits
+    return (_PAIRS[number] if number >= 36 else _DIGITS[number]) + digits

@@ -1,6 +1,7 @@
 """A tradable contract: its grids, limits, fees and margin brackets, and the only door from float to Decimal."""
 
-from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
+from decimal import Decimal
+from math import ceil, floor
 
 import msgspec
 
@@ -49,8 +50,8 @@ class Instrument(msgspec.Struct, frozen=True):
 
 
 def _on_grid(value: float, grid: Decimal, *, up: bool) -> Decimal:
-    steps = Decimal(value) / grid
-    nearest = steps.to_integral_value(ROUND_HALF_EVEN)
-    if abs(steps - nearest) > Decimal("0.000001"):
-        nearest = steps.to_integral_value(ROUND_CEILING if up else ROUND_FLOOR)
+    steps = value / float(grid)
+    nearest = round(steps)
+    if abs(steps - nearest) > max(1e-6, 1e-15 * steps):  # float noise grows with the count
+        nearest = ceil(steps) if up else floor(steps)
     return nearest * grid

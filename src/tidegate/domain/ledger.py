@@ -52,7 +52,7 @@ class PositionLedger:
         """Book one execution of ``qty`` (positive); returns what it realised, before the fee."""
         if qty <= 0 or price <= 0:
             raise ValueError(f"a fill needs a positive quantity and price, not {qty} at {price}")
-        dq = qty if side is Side.BUY else -qty
+        dq = qty if side.sign > 0 else EXACT.minus(qty)
         held = self.qty
         before = self.realised
         self.fees = EXACT.add(self.fees, fee)
@@ -64,7 +64,7 @@ class PositionLedger:
         if left == 0 or (left > 0) == (held > 0):
             self._release(dq, price, left)
         else:
-            self._release(-held, price, ZERO)
+            self._release(EXACT.minus(held), price, ZERO)
             self.cost = EXACT.multiply(left, price)
             self.qty = left
         return EXACT.subtract(self.realised, before)
@@ -74,8 +74,8 @@ class PositionLedger:
             released = self.cost
         else:
             share = ROUNDED.divide(ROUNDED.multiply(self.cost, dq), self.qty)
-            released = -ROUNDED.quantize(share, CENT)
-        self.realised = EXACT.add(self.realised, EXACT.subtract(EXACT.multiply(-dq, price), released))
+            released = EXACT.minus(ROUNDED.quantize(share, CENT))
+        self.realised = EXACT.add(self.realised, EXACT.subtract(EXACT.minus(EXACT.multiply(dq, price)), released))
         self.cost = EXACT.subtract(self.cost, released)
         self.qty = left
 

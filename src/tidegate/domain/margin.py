@@ -99,9 +99,15 @@ def liquidation_price(
             other_maintenance=other_maintenance,
             other_unrealised=other_unrealised,
         )
-        if price > 0 and bracket_of(brackets, qty * price) is bracket:
+        if price > 0 and _holds(bracket, qty * price, last=bracket is brackets[-1]):
             return price
     return None
+
+
+def _holds(bracket: Bracket, notional: float, *, last: bool) -> bool:
+    """True when a notional lies in a bracket; its edges belong to both, lest rounding leave a price to neither."""
+    slack = 1e-9 * notional
+    return bracket.floor_usdt - slack <= notional and (last or notional <= bracket.cap_usdt + slack)
 
 
 def is_distant(

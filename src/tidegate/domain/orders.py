@@ -219,34 +219,31 @@ OrderReport = (
 
 
 class OrderState(Enum):
-    IN_FLIGHT = "IN_FLIGHT"
-    UNCERTAIN = "UNCERTAIN"
-    WORKING = "WORKING"
-    TRIGGERED = "TRIGGERED"
-    PARTIALLY_FILLED = "PARTIALLY_FILLED"
-    NOT_PLACED = "NOT_PLACED"
-    REJECTED = "REJECTED"
-    CANCELED = "CANCELED"
-    EXPIRED = "EXPIRED"
-    FILLED = "FILLED"
+    """Where an order stands. A state may only be left for one of higher rank: a stale report cannot reopen a closed
+    order, and a late fill that completes a cancelled order wins over the cancel."""
 
+    IN_FLIGHT = "IN_FLIGHT", 0
+    UNCERTAIN = "UNCERTAIN", 1
+    WORKING = "WORKING", 2
+    TRIGGERED = "TRIGGERED", 3
+    PARTIALLY_FILLED = "PARTIALLY_FILLED", 4
+    NOT_PLACED = "NOT_PLACED", 5
+    REJECTED = "REJECTED", 5
+    CANCELED = "CANCELED", 5
+    EXPIRED = "EXPIRED", 5
+    FILLED = "FILLED", 6
 
-RANK: dict[OrderState, int] = {
-    OrderState.IN_FLIGHT: 0,
-    OrderState.UNCERTAIN: 1,
-    OrderState.WORKING: 2,
-    OrderState.TRIGGERED: 3,
-    OrderState.PARTIALLY_FILLED: 4,
-    OrderState.NOT_PLACED: 5,
-    OrderState.REJECTED: 5,
-    OrderState.CANCELED: 5,
-    OrderState.EXPIRED: 5,
-    OrderState.FILLED: 6,
-}
-"""A state may only be left for one of higher rank: a stale report cannot reopen a closed order, and a late fill that
-completes a cancelled order wins over the cancel."""
+    rank: int
+
+    def __new__(cls, value: str, rank: int) -> "OrderState":
+        state = object.__new__(cls)
+        state._value_ = value
+        state.rank = rank
+        return state
+
 
 TERMINAL_RANK = 5
+_WORKING, _PARTIALLY_FILLED, _FILLED = OrderState.WORKING, OrderState.PARTIALLY_FILLED, OrderState.FILLED
 
 
 @dataclass(slots=True)
@@ -268,7 +265,7 @@ class Order:
     @property
     def open(self) -> bool:
         """True while the order may still trade."""
-        return RANK[self.state] < TERMINAL_RANK
+        return self.state.rank < TERMINAL_RANK
 
     @property
     def remaining(self) -> Decimal:
@@ -282,7 +279,7 @@ class Order:
                 return self._fill(report)
             case OrderAccepted():
                 self.venue_id = report.venue_id
-                return self._move(OrderState.WORKING)
+                return self._move(_WORKING)
             case OrderRejected():
                 self.reason = f"{report.code} {report.reason}".strip()
                 return self._move(OrderState.REJECTED)
@@ -306,11 +303,11 @@ class Order:
             return False
         self.trade_ids.add(fill.trade_id)
         self.filled += fill.qty
-        self._move(OrderState.FILLED if self.filled >= self.qty else OrderState.PARTIALLY_FILLED)
+        self._move(_FILLED if self.filled >= self.qty else _PARTIALLY_FILLED)
         return True
 
     def _move(self, state: OrderState) -> bool:
-        if RANK[state] <= RANK[self.state]:
+        if state.rank <= self.state.rank:
             return False
         self.state = state
         return True

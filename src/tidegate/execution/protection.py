@@ -45,8 +45,7 @@ class Guard:
     triggered: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Protect:
+class Protect(msgspec.Struct, frozen=True, gc=False):
     """What to do now: place a stop, close at the market, cancel these."""
 
     place: OrderIntent | None = None
@@ -83,12 +82,11 @@ class Protection:
             guard.level = level
         if self._enough(guard, abs(qty), price):
             return Protect(cancels=cancels)
-        exit_side = Side.SELL if side > 0 else Side.BUY
         if (price - guard.level) * side <= 0.0:
-            return Protect(flatten=_exit(instrument.id, exit_side, abs(qty)), cancels=cancels)
+            return Protect(flatten=closing(instrument.id, qty), cancels=cancels)
         stop = OrderIntent(
             instrument.id,
-            exit_side,
+            Side.SELL if side > 0 else Side.BUY,
             abs(qty),
             OrderType.STOP_MARKET,
             Purpose.PROTECTION,
@@ -170,5 +168,7 @@ class Protection:
         return Protect(cancels=tuple(CancelOrder(name, instrument) for name in names)) if names else NOTHING
 
 
-def _exit(instrument: InstrumentId, side: Side, qty: Decimal) -> OrderIntent:
-    return OrderIntent(instrument, side, qty, OrderType.MARKET, Purpose.FLATTEN, reduce_only=True)
+def closing(instrument: InstrumentId, held: Decimal) -> OrderIntent:
+    """The order that closes a signed position at once; as it only reduces, it cannot flip whatever it races with."""
+    side = Side.SELL if held > 0 else Side.BUY
+    return OrderIntent(instrument, side, abs(held), OrderType.MARKET, Purpose.FLATTEN, reduce_only=True)

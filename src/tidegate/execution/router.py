@@ -1,8 +1,9 @@
 """SmartOrderRouter: what the book should hold, less what it holds, less what is on its way, becomes orders."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from decimal import Decimal
+
+import msgspec
 
 from tidegate.domain.ids import InstrumentId, Nanos, ParentId
 from tidegate.domain.instrument import Instrument
@@ -11,8 +12,7 @@ from tidegate.execution.algos.base import ExecutionAlgo
 from tidegate.execution.blotter import Blotter
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(msgspec.Struct, frozen=True, gc=False):
     """What to do for one instrument: cancel these, send those."""
 
     cancels: tuple[CancelOrder, ...] = ()
@@ -50,10 +50,10 @@ class SmartOrderRouter:
             return NOTHING
         if under_way and (missing > 0) != (under_way > 0):
             return Route(cancels=self._cancels(instrument.id))
-        reduces = held != 0 and (held > 0) != (missing > 0) and abs(missing) <= abs(held) and not under_way
+        reduces = held != 0 and (held > 0) != (missing > 0) and abs(missing + under_way) <= abs(held)
         self._parents += 1
         parent = ParentOrder(ParentId(f"t{self._parents}"), instrument.id, missing, purpose, arrival_price, now_ns)
-        return Route(intents=tuple(self._pieces(instrument, self._algo.start(parent, reduce_only=reduces))))
+        return Route(intents=tuple(self.pieces(instrument, self._algo.start(parent, reduce_only=reduces))))
 
     def dump(self) -> int:
         return self._parents
@@ -69,10 +69,13 @@ class SmartOrderRouter:
         )
 
     @staticmethod
-    def _pieces(instrument: Instrument, intents: Iterable[OrderIntent]) -> Iterable[OrderIntent]:
-        """Cut an intent that is larger than the venue takes in one order."""
+    def pieces(instrument: Instrument, intents: Iterable[OrderIntent]) -> Iterable[OrderIntent]:
+        """Market intents, those cut that are larger than the venue takes in one order."""
         largest = instrument.market_max_qty
         for intent in intents:
+            if intent.qty <= largest:
+                yield intent
+                continue
             left = intent.qty
             while left > largest:
                 yield _sized(intent, largest)

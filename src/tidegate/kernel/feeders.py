@@ -298,14 +298,14 @@ class _ScanFeed(_Feed):
             ts_ns = self._ts[i]
         except IndexError:
             raise self._wrong_bar(bar, f"but the chunk ended at {self._last_ns}") from None
-        if bar.ts_ns != ts_ns or bar.instrument != self._instrument:
+        if bar.ts_ns != ts_ns or (bar.instrument is not self._instrument and bar.instrument != self._instrument):
             raise self._wrong_bar(bar, f"wanted the one of {ts_ns}")
         self._cursor = i + 1
         self._last_ns = ts_ns
         for feature, value in zip(self._fast, self._values[i]):  # noqa: B905 (hot, and of equal length by fill)
             feature.prev = feature.now
             feature.now = value
-        if i in self._slow:
+        if self._slow and i in self._slow:
             for feature, value in self._slow[i]:
                 feature.prev = feature.now
                 feature.now = value

@@ -80,14 +80,14 @@ from tidegate.domain.orders import (
 from tidegate.domain.signals import Decision, Reason, Refusal, Signal, TargetWeight
 from tidegate.execution.algos.immediate import Immediate
 from tidegate.execution.blotter import Blotter
-from tidegate.execution.protection import Guard, Protection, ProtectionSettings
+from tidegate.execution.protection import Guard, Protection, ProtectionSettings, closing
 from tidegate.execution.router import Route, SmartOrderRouter
-from tidegate.kernel.barrier import Arrival, Barrier
+from tidegate.kernel.barrier import COMPLETE, FIRST, Barrier
 from tidegate.kernel.lifecycle import Lifecycle, State
 from tidegate.kernel.marks import Marks
 from tidegate.kernel.wishes import Feeder, Slot, StrategyManager, StrategySpec
 from tidegate.portfolio.construction import PortfolioSettings, blend, worth_trading
-from tidegate.portfolio.positions import Holding, PositionManager
+from tidegate.portfolio.positions import Booked, Holding, PositionManager
 from tidegate.risk.gate import RiskGate, standard_rules
 from tidegate.risk.sizing import PositionSizer, SizingSettings
 from tidegate.risk.view import RiskLimits, RiskView
@@ -98,6 +98,9 @@ NOTHING: tuple[Command, ...] = ()
 QUOTE_ASSET = "USDT"
 REJECTIONS_IN_A_ROW = 3
 ZERO = Decimal(0)
+
+# Members by plain names: looking one up on its class costs ten times as much, and these are asked all the time.
+_PROTECTION, _ORDER = Purpose.PROTECTION, FillCause.ORDER
 
 
 class KernelSettings(msgspec.Struct, frozen=True):
@@ -125,6 +128,7 @@ class _Desk:
     aim: float = 0.0
     weight: TargetWeight | None = None
     said: tuple[Decimal, str, str] | None = None
+    refused: tuple[Decimal, str, str] | None = None
     rejections: int = 0
     blocked_until_ns: Nanos = 0
     reroute: bool = False
@@ -138,6 +142,7 @@ class _DeskState:
     target: Decimal
     aim: float
     said: tuple[Decimal, str, str] | None
+    refused: tuple[Decimal, str, str] | None
     rejections: int
     blocked_until_ns: Nanos
     reroute: bool
@@ -243,9 +248,9 @@ class Kernel:
             if slot.feed.advance(bar) and slot.fault is None and self._wishes.decide(slot, self._view(desk, slot, bar)):
                 self._changed_wish(desk, slot, bar, out)
         arrival = self._barrier.arrive(instrument, bar.ts_ns)
-        if arrival is Arrival.COMPLETE:
+        if arrival is COMPLETE:
             self._portfolio_step(out)
-        elif arrival is Arrival.FIRST:
+        elif arrival is FIRST:
             out.append(SetTimer(GRACE_TIMER, bar.ts_ns + self._settings.grace_ns))
         return out
 
@@ -277,6 +282,7 @@ class Kernel:
         equity = self._equity()
         alone = self._alone
         protects = self._settings.protection.enabled
+        flattening = self._lifecycle.flattening
         for desk in self._traded:
             if desk.delisted:
                 continue
@@ -288,7 +294,10 @@ class Kernel:
                 continue
             price = last.get(desk.instrument.id, 0.0)
             notional, needed = (0.0, 0.0) if alone else self._others(desk)
-            qty, binding = self._sizer.size(weight, desk.instrument, price, equity, notional, needed)
+            if flattening:
+                qty, binding = 0.0, "flatten"
+            else:
+                qty, binding = self._sizer.size(weight, desk.instrument, price, equity, notional, needed)
             if qty != held or qty != desk.aim:
                 self._consider(desk, weight, qty, binding, price, equity, out)
             if protects and held != 0.0:
@@ -327,7 +336,7 @@ class Kernel:
         desk.target, desk.aim = target.qty, float(target.qty)
         said = (target.qty, binding, "" if refusal is None else refusal.reason.value)
         if said != desk.said:
-            desk.said = said
+            desk.said, desk.refused = said, None
             out.append(Decision(None, desk.instrument.id, self._now_ns, None, target.qty, binding, refusal))
         self._route(desk, view, out)
 
@@ -342,7 +351,9 @@ class Kernel:
         if route.cancels:
             desk.reroute = True
             out.extend(route.cancels)
-        for intent in route.intents:
+        for piece, intent in enumerate(route.intents):
+            if piece:  # the pieces before this one are under way now
+                view = self._risk_view(desk, view.price, view.equity)
             self._send(desk, intent, view, out)
 
     def _send(self, desk: _Desk, intent: OrderIntent, view: RiskView, out: list[Command]) -> Order | None:
@@ -350,8 +361,8 @@ class Kernel:
         approved = self._gate.approve(intent, view)
         if isinstance(approved, Refusal):
             said = (desk.target, approved.rule, approved.reason.value)
-            if said != desk.said:
-                desk.said = said
+            if said != desk.refused:
+                desk.refused = said
                 out.append(Decision(None, desk.instrument.id, self._now_ns, None, desk.target, approved.rule, approved))
             return None
         out.append(approved)
@@ -408,14 +419,26 @@ class Kernel:
             order = self._send(desk, need.place, view, out)
             if order is not None:
                 self._protection.placed(desk.instrument.id, order.approved.id, order.qty)
-        if need.flatten is not None and not self._blotter.working(desk.instrument.id, Purpose.FLATTEN):
-            self._spend(desk, 1 if held.qty > 0.0 else -1)
-            self._send(desk, need.flatten, view, out)
+        if need.flatten is not None:
+            self._close(desk, need.flatten, view, out)
 
-    def _spend(self, desk: _Desk, side: int) -> None:
-        """The stop was hit: the wishes that it protected are spent, and nothing is aimed at until a new one comes."""
-        self._wishes.spend(desk.instrument.id, side)
+    def _close(self, desk: _Desk, intent: OrderIntent, view: RiskView, out: list[Command]) -> None:
+        """Leave a position that cannot be protected, unless that is under way."""
+        if self._blotter.working(desk.instrument.id, Purpose.FLATTEN):
+            return
+        self._spend(desk, 1 if desk.holding.qty > 0.0 else -1, out)
+        self._carry_out(desk, Route(intents=tuple(self._router.pieces(desk.instrument, (intent,)))), view, out)
+
+    def _spend(self, desk: _Desk, side: int, out: list[Command]) -> None:
+        """The stop was hit: the wishes that it protected are spent, nothing is aimed at until a new one comes, and
+        what is under way to the old aim is called back, for it would open a position anew."""
+        name = desk.instrument.id
+        self._wishes.spend(name, side)
         desk.weight = None
+        if desk.aim != 0.0:
+            working = self._blotter.working(name, Purpose.TARGET)
+            out.extend(CancelOrder(order.approved.id, name) for order in working)
+            desk.reroute = desk.reroute or bool(working)
         desk.target, desk.aim = ZERO, 0.0
 
     # ---- reports ------------------------------------------------------------------------------------------------
@@ -427,22 +450,23 @@ class Kernel:
             return NOTHING
         self._known_equity = None
         out: list[Command] = []
-        if order is None and fill.cause is FillCause.ORDER:
+        if order is None and fill.cause is _ORDER:
             out.append(Alert(Severity.WARNING, "fill", f"{fill.id}: a fill of an order that is not ours", fill.ts_ns))
         desk.rejections = 0
         self._marks.last.setdefault(fill.instrument, float(fill.price))
-        protective = order is not None and order.approved.purpose is Purpose.PROTECTION
-        if protective or fill.cause is not FillCause.ORDER:
-            self._spend(desk, -fill.side.sign)
+        protective = order is not None and order.approved.purpose is _PROTECTION
+        if protective or fill.cause is not _ORDER:
+            self._spend(desk, -fill.side.sign, out)
         if protective and order is not None:
             if order.open:
                 return out
             self._protection.gone(fill.instrument, fill.id)
-        if fill.cause is not FillCause.ORDER:
+        if fill.cause is not _ORDER:
             out.append(
                 Alert(Severity.CRITICAL, fill.cause.value, f"{fill.instrument} {fill.qty} at {fill.price}", fill.ts_ns)
             )
         self._protect_if_enabled(desk, float(fill.price), out)
+        self._reroute(desk, float(fill.price), out)
         return out
 
     def _protect_if_enabled(self, desk: _Desk, price: float, out: list[Command]) -> None:
@@ -452,10 +476,13 @@ class Kernel:
     def _on_report(self, report: OrderReport) -> Sequence[Command]:
         order = self._blotter.apply(report)
         if order is None:
-            return NOTHING
+            if self._blotter.find(report.id) is not None:
+                return NOTHING
+            text = f"{report.id}: {type(report).__name__} of an order that is not ours"
+            return (Alert(Severity.WARNING, "order", text, report.ts_ns),)
         out: list[Command] = []
         desk = self._desk_of(report.instrument)
-        protective = order.approved.purpose is Purpose.PROTECTION
+        protective = order.approved.purpose is _PROTECTION
         match report:
             case OrderAccepted() if protective:
                 out.extend(self._protection.confirmed(report.instrument, report.id))
@@ -477,26 +504,30 @@ class Kernel:
         desk.rejections += 1
         if desk.rejections >= REJECTIONS_IN_A_ROW:
             desk.blocked_until_ns = self._now_ns + MINUTE_NS
-        if order.approved.purpose is not Purpose.PROTECTION:
+        if order.approved.purpose is not _PROTECTION:
             desk.target, desk.aim = desk.holding.exact.qty, desk.holding.qty
             return
         self._protection.gone(report.instrument, report.id)
         held = desk.holding
-        if held.qty and not self._blotter.working(report.instrument, Purpose.FLATTEN):
-            self._spend(desk, 1 if held.qty > 0.0 else -1)
+        if held.qty:
             view = self._risk_view(desk, self._marks.last.get(report.instrument, 0.0), self._equity())
-            self._route(desk, view, out, Purpose.FLATTEN)
+            self._close(desk, closing(report.instrument, held.exact.qty), view, out)
 
     def _on_end(self, desk: _Desk, order: Order, out: list[Command]) -> None:
         """An order ended without filling: the stop is placed again, a target is routed again if we asked for it."""
         price = self._marks.last.get(desk.instrument.id, 0.0)
-        if order.approved.purpose is Purpose.PROTECTION:
-            if self._protection.gone(desk.instrument.id, order.approved.id) and desk.holding.qty:
-                self._protect_if_enabled(desk, price, out)
-        elif desk.reroute and not self._blotter.working(desk.instrument.id, Purpose.TARGET):
-            desk.reroute = False
-            if self._lifecycle.trades:
-                self._route(desk, self._risk_view(desk, price, self._equity()), out)
+        protective = order.approved.purpose is _PROTECTION
+        if protective and self._protection.gone(desk.instrument.id, order.approved.id) and desk.holding.qty:
+            self._protect_if_enabled(desk, price, out)
+        self._reroute(desk, price, out)
+
+    def _reroute(self, desk: _Desk, price: float, out: list[Command]) -> None:
+        """What had to be out of the way first is gone, cancelled or filled: route the target again."""
+        if not desk.reroute or self._blotter.working(desk.instrument.id, Purpose.TARGET):
+            return
+        desk.reroute = False
+        if self._lifecycle.trades:
+            self._route(desk, self._risk_view(desk, price, self._equity()), out)
 
     # ---- everything else ----------------------------------------------------------------------------------------
 
@@ -553,7 +584,7 @@ class Kernel:
 
     def _on_status(self, event: InstrumentStatus) -> Sequence[Command]:
         desk = self._desks.get(event.instrument)
-        if desk is None or event.status is not TradingStatus.DELISTED:
+        if desk is None or desk.delisted or event.status is not TradingStatus.DELISTED:
             return NOTHING
         desk.delisted = True
         desk.target, desk.aim = ZERO, 0.0
@@ -630,6 +661,7 @@ class Kernel:
             "venue_up": self._venue_up,
             "state": self._lifecycle.state,
             "funded": self._lifecycle.funded,
+            "flattening": self._lifecycle.flattening,
             "marks": self._marks.dump(),
             "barrier": self._barrier.dump(),
             "positions": self._positions.dump(),
@@ -643,6 +675,7 @@ class Kernel:
                     desk.target,
                     desk.aim,
                     desk.said,
+                    desk.refused,
                     desk.rejections,
                     desk.blocked_until_ns,
                     desk.reroute,
@@ -663,12 +696,12 @@ class Kernel:
             raise InvariantBroken(f"the snapshot cannot be read: {error}") from error
         self._now_ns, self._seq, self._venue_up = state.now_ns, state.seq, state.venue_up
         self._lifecycle.enter(state.state)
-        self._lifecycle.funded = state.funded
+        self._lifecycle.funded, self._lifecycle.flattening = state.funded, state.flattening
         self._marks.load(**state.marks)
         self._known_equity = None
         barrier = state.barrier
         self._barrier.load(barrier.close_ns, barrier.seen, barrier.arrived, barrier.done)
-        self._positions.load(state.positions.ledger, state.positions.trade_ids)
+        self._positions.load(state.positions.ledger, state.positions.booked)
         self._gate.load(state.gate.sequence, state.gate.recent)
         self._blotter.load(state.blotter)
         self._router.load(state.router)
@@ -680,10 +713,12 @@ class Kernel:
             slot.feed.load(each.feed)
             slot.wish, slot.spent_side, slot.fault = each.wish, each.spent_side, each.fault
             slot.restate()
+        if len(state.wishes) != sum(map(len, self._wishes.slots.values())) or state.desks.keys() != self._desks.keys():
+            raise InvariantBroken("the snapshot is of other strategies or instruments than are configured")
         for name, kept in state.desks.items():
-            desk = self._desk_of(name)
+            desk = self._desks[name]
             desk.holding, desk.weight = self._positions.holding(name), None
-            desk.target, desk.aim, desk.said = kept.target, kept.aim, kept.said
+            desk.target, desk.aim, desk.said, desk.refused = kept.target, kept.aim, kept.said, kept.refused
             desk.rejections, desk.blocked_until_ns = kept.rejections, kept.blocked_until_ns
             desk.reroute, desk.delisted = kept.reroute, kept.delisted
 
@@ -697,7 +732,7 @@ class _BarrierState(msgspec.Struct):
 
 class _PositionsState(msgspec.Struct):
     ledger: Ledger
-    trade_ids: dict[InstrumentId, int]
+    booked: dict[InstrumentId, Booked]
 
 
 class _GateState(msgspec.Struct):
@@ -720,6 +755,7 @@ class _State(msgspec.Struct):
     venue_up: bool
     state: State
     funded: bool
+    flattening: bool
     marks: dict[str, dict[InstrumentId, float]]
     barrier: _BarrierState
     positions: _PositionsState

@@ -14,10 +14,12 @@ class State(Enum):
 
 
 class Lifecycle:
-    """What the kernel may do now. A halt is a latch: nothing here lifts it."""
+    """What the kernel may do now. A halt is a latch: nothing here lifts it. ``flattening`` holds from FLATTEN until
+    RESUME: whatever the strategies wish, the book is aimed at nothing."""
 
     def __init__(self) -> None:
         self.funded = False
+        self.flattening = False
         self.enter(State.STARTING)
 
     def enter(self, state: State) -> None:
@@ -32,8 +34,10 @@ class Lifecycle:
             case Operation.START, State.STARTING if self.funded:
                 self.enter(State.READY)
             case Operation.RESUME, State.REDUCE_ONLY:
+                self.flattening = False
                 self.enter(State.READY)
             case ((Operation.PAUSE | Operation.FLATTEN), (State.READY | State.REDUCE_ONLY)):
+                self.flattening |= operation is Operation.FLATTEN
                 self.enter(State.REDUCE_ONLY)
             case Operation.STOP, _ if self.state is not State.HALTED:
                 self.enter(State.STOPPED)

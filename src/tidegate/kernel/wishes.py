@@ -7,7 +7,6 @@ switched off and reported; the others go on.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import isfinite
 from traceback import extract_tb
 from typing import Protocol
 
@@ -79,13 +78,13 @@ class StrategyManager:
             return False
         try:
             signal = slot.strategy.decide(view)
+            if signal is None or signal == slot.wish:
+                return False
         except Exception as error:  # a strategy is a guest: whatever it raises ends the strategy, not the daemon
             where = extract_tb(error.__traceback__)[-1]
             slot.fault = f"{type(error).__name__}: {error} ({where.filename.rpartition('/')[2]}:{where.lineno})"
             slot.restate()
             return True
-        if signal is None or signal == slot.wish:
-            return False
         slot.fault = _complaint(signal)
         if slot.fault is None:
             slot.wish = signal
@@ -120,12 +119,20 @@ class StrategyManager:
         return next((slot for slot in self.slots.get(instrument, ()) if slot.id == name), None)
 
 
+_NUMBERS = frozenset((float, int))
+_STOPS = _NUMBERS | {type(None)}
+_NO_PRICE = 1e300  # beyond it products with a price are no numbers any more
+
+
 def _complaint(signal: object) -> str | None:
     """Why a signal cannot be used."""
-    if not isinstance(signal, Signal):
+    if type(signal) is not Signal:
         return f"decide returned {type(signal).__name__}, not a Signal"
-    if not isfinite(signal.strength) or abs(signal.strength) > 1.0:
+    if type(signal.strength) not in _NUMBERS or type(signal.stop) not in _STOPS:
+        kinds = f"{type(signal.strength).__name__} and {type(signal.stop).__name__}"
+        return f"strength and stop are {kinds}, not plain floats; float() makes them so"
+    if not abs(signal.strength) <= 1.0:
         return f"strength {signal.strength} is not in [-1, 1]"
-    if signal.stop is not None and not (isfinite(signal.stop) and signal.stop > 0.0):
+    if signal.stop is not None and not 0.0 < signal.stop < _NO_PRICE:
         return f"stop {signal.stop} is no price"
     return None

@@ -2,16 +2,41 @@
 
 The exact side is ``domain/ledger``; the shadow (quantity, cost and wallet as floats) is refreshed from it at every fill
 and payment, so that it never drifts. Equity for decisions is a float; Decimal equity is for reports and checks.
+
+Fills are booked once, by (instrument, trade id), in whatever order they come. The newest ids are remembered one by one;
+older ones than those are all taken as booked.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 
 from tidegate.domain.ids import InstrumentId
 from tidegate.domain.ledger import EXACT, ZERO, Ledger, PositionLedger
 from tidegate.domain.messages import FundingPaid
 from tidegate.domain.orders import OrderFilled
+
+KEPT_TRADE_IDS = 4_096
+"""How many fills of one instrument may come between a fill and its late or repeated report."""
+
+
+@dataclass(slots=True)
+class Booked:
+    """The trade ids of one instrument that were booked: those in ``ids``, and all up to ``floor``."""
+
+    floor: int = -1
+    ids: set[int] = field(default_factory=set)
+
+    def add(self, trade_id: int) -> bool:
+        """Remember an id; False when it was booked before."""
+        if trade_id <= self.floor or trade_id in self.ids:
+            return False
+        self.ids.add(trade_id)
+        if len(self.ids) > 2 * KEPT_TRADE_IDS:
+            oldest_first = sorted(self.ids)
+            self.floor = oldest_first[-KEPT_TRADE_IDS - 1]
+            self.ids = set(oldest_first[-KEPT_TRADE_IDS:])
+        return True
 
 
 @dataclass(slots=True)
@@ -37,7 +62,7 @@ class PositionManager:
         self.wallet_float = 0.0
         self.holdings: dict[InstrumentId, Holding] = {}
         self.open: list[tuple[InstrumentId, Holding]] = []
-        self._trade_ids: dict[InstrumentId, int] = {}
+        self._booked: dict[InstrumentId, Booked] = {}
 
     def holding(self, instrument: InstrumentId) -> Holding:
         """The holding of an instrument; made empty at first use."""
@@ -47,18 +72,19 @@ class PositionManager:
         return held
 
     def book_fill(self, fill: OrderFilled) -> bool:
-        """Book an execution once; False when its trade id was booked before.
-
-        The trade ids of one instrument rise, as the venue's do.
-        """
-        if fill.trade_id <= self._trade_ids.get(fill.instrument, -1):
+        """Book an execution once; False when its trade id was booked before."""
+        booked = self._booked.get(fill.instrument)
+        if booked is None:
+            booked = self._booked[fill.instrument] = Booked()
+        if not booked.add(fill.trade_id):
             return False
-        self._trade_ids[fill.instrument] = fill.trade_id
         held = self.holding(fill.instrument)
+        was_flat = held.qty == 0.0
         realised = held.exact.fill(fill.side, fill.qty, fill.price, fill.fee)
         self._changed(EXACT.subtract(realised, fill.fee))
         self._shadow(held)
-        self.open = [(name, each) for name, each in self.holdings.items() if each.qty]
+        if was_flat or held.qty == 0.0:
+            self.open = [(name, each) for name, each in self.holdings.items() if each.qty]
         return True
 
     def book_funding(self, paid: FundingPaid) -> None:
@@ -80,11 +106,11 @@ class PositionManager:
 
     def dump(self) -> object:
         """The exact state; the shadow follows from it."""
-        return {"ledger": self.ledger, "trade_ids": self._trade_ids}
+        return {"ledger": self.ledger, "booked": self._booked}
 
-    def load(self, ledger: Ledger, trade_ids: dict[InstrumentId, int]) -> None:
+    def load(self, ledger: Ledger, booked: dict[InstrumentId, Booked]) -> None:
         """Continue from a dump."""
-        self.ledger, self._trade_ids = ledger, trade_ids
+        self.ledger, self._booked = ledger, booked
         self.holdings = {name: Holding(position) for name, position in ledger.positions.items()}
         for held in self.holdings.values():
             self._shadow(held)

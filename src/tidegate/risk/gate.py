@@ -24,7 +24,7 @@ from tidegate.risk.rules.order_rate import OrderRateRule
 from tidegate.risk.rules.price_collar import PriceCollarRule
 from tidegate.risk.rules.short import ShortRule
 from tidegate.risk.rules.state import StateRule
-from tidegate.risk.view import PASS, OrderRule, Pass, Refuse, Resize, RiskLimits, RiskView, Rule
+from tidegate.risk.view import PASS, OrderRule, Pass, Refuse, Resize, RiskLimits, RiskView, Rule, increases
 
 ORDER_LIFE_NS = 5 * SECOND_NS
 """An approved order that could not be signed within this time is not sent any more."""
@@ -129,7 +129,10 @@ class RiskGate:
         self._sequence, self._recent = sequence, deque(recent)
 
     def _object(self, intent: OrderIntent, view: RiskView) -> Refusal | None:
+        grows = increases(intent, view)
         for rule in self._rules:
+            if rule.growth_only and not grows:
+                continue
             verdict = rule.on_order(intent, view)
             if verdict is PASS or isinstance(verdict, Pass):
                 continue

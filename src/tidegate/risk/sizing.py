@@ -9,6 +9,7 @@ from typing import Literal
 
 import msgspec
 
+from tidegate.domain.errors import ConfigError
 from tidegate.domain.instrument import Instrument
 from tidegate.domain.margin import max_qty_at_distance
 from tidegate.domain.signals import TargetPosition, TargetWeight
@@ -31,7 +32,11 @@ class PositionSizer:
         self._settings = settings
         self._limits = limits
         self._disaster_stop_frac = disaster_stop_frac
-        self._fixed_qty = None if settings.fixed_qty is None else float(settings.fixed_qty)
+        self._fixed_qty: float | None = None
+        if settings.method == "fixed_qty":
+            if settings.fixed_qty is None:
+                raise ConfigError("sizing.method: fixed_qty needs sizing.fixed_qty, a quantity in base units")
+            self._fixed_qty = float(settings.fixed_qty)
 
     def size(
         self,
@@ -51,8 +56,11 @@ class PositionSizer:
         if conviction == 0.0 or equity <= 0.0 or price <= 0.0:
             return 0.0, "flat"
         limits = self._limits
-        side = 1 if conviction > 0.0 else -1
-        if side < 0 and not limits.allow_short:
+        if conviction > 0.0:
+            side = 1
+        elif limits.allow_short:
+            side = -1
+        else:
             return 0.0, "allow_short"
         if self._fixed_qty is not None:
             qty, binding = abs(conviction) * self._fixed_qty, "fixed_qty"
@@ -62,15 +70,22 @@ class PositionSizer:
             at_stop = at_risk / self._stop_distance(target, price, side)
             if at_stop < qty:
                 qty, binding = at_stop, "stop_risk"
+        # The bounds are those of domain.margin.is_distant; they stand here because this runs on every bar.
+        distance = limits.min_liquidation_distance
+        highest = distance + (1.0 + distance) * instrument.brackets[-1].maintenance_frac
+        notional = qty * price
+        if (
+            notional <= limits.max_position_pct * equity
+            and notional + other_notional <= limits.max_leverage * equity
+            and notional * highest + other_maintenance <= equity
+        ):
+            return side * qty, binding
         most = limits.max_position_pct * equity / price
         if most < qty:
             qty, binding = most, "max_position"
         most = (limits.max_leverage * equity - other_notional) / price
         if most < qty:
             qty, binding = max(0.0, most), "max_leverage"
-        distance = limits.min_liquidation_distance
-        # The bound of domain.margin.is_distant, here because this runs on every bar.
-        highest = distance + (1.0 + distance) * instrument.brackets[-1].maintenance_frac
         if qty * price * highest + other_maintenance > equity:
             most = max_qty_at_distance(
                 instrument.brackets,

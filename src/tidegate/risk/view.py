@@ -61,6 +61,7 @@ class Refuse(msgspec.Struct, frozen=True, gc=False):
 Verdict = Pass | Resize | Refuse
 PASS = Pass()
 _SLACK = 1e-12
+_ROOM = 1.0 + _SLACK
 
 
 class Rule(Protocol):
@@ -68,6 +69,11 @@ class Rule(Protocol):
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def growth_only(self) -> bool:
+        """True for a rule that has nothing to say about an order that can only reduce."""
+        ...
 
     def on_target(self, target: TargetPosition, view: RiskView) -> Verdict:
         """May the book aim at this position?"""
@@ -79,7 +85,9 @@ class Rule(Protocol):
 
 
 class OrderRule:
-    """Base of rules that look at orders only."""
+    """Base of rules that look at orders only, at every one of them."""
+
+    growth_only = False
 
     def on_target(self, target: TargetPosition, view: RiskView) -> Verdict:  # noqa: ARG002
         return PASS
@@ -94,8 +102,9 @@ def increases(intent: OrderIntent, view: RiskView) -> bool:
         return False
     held = view.held_or_ordered
     after = held + intent.side.sign * float(intent.qty)
-    slack = _SLACK * abs(held)
-    return abs(after) > abs(held) + slack or (held != 0.0 and after * held < 0.0 and abs(after) > slack)
+    if after * held >= 0.0:
+        return abs(after) > abs(held) * _ROOM
+    return abs(after) > abs(held) * _SLACK
 
 
 def qty_after(intent: OrderIntent, view: RiskView) -> float:

@@ -5,11 +5,12 @@ instant and passes our orders in; reports come out.
 
 1. ``submit`` checks an order against the filters, the margin and the price; market orders wait, others rest.
 2. ``open(bar)``: waiting market orders fill at the printed open plus slippage and latency, never re-rounded, up to a
-   share of the volume of the bar before. What is left waits for the end of the bar.
+   share of the volume of the bar before. What is left waits for the end of the bar. New limit orders that the open
+   is through trade there too, as takers; the others rest.
 3. ``range(bar)``: what the bar did between its open and its end, the adverse first:
-   stops (at the trigger, or at the open when it gapped through), then liquidation at the mark price,
-   then limits (at the limit, or at the open when that was better), then what the open left over, at the close.
-4. ``fund`` pays a settlement on the position held, at the mark price, or at the last close when no mark is known.
+   stops (at the trigger, or at the open when it gapped through), then liquidation at the mark price (before a stop
+   that comes too late to save the account), then limits at their limit, then what the open left over, at the close.
+4. ``fund`` pays a settlement on the position held, at the mark price, or at the last price when no mark is known.
 5. ``settle`` closes a delisted contract at its last price.
 
 Prices are compared as whole numbers of 1e-9, so that a float that is one ulp off a Decimal limit still touches it.
@@ -52,6 +53,9 @@ _UNITS = 1_000_000_000
 QUOTE = "USDT"
 NOTHING: tuple[ExecutionReport, ...] = ()
 
+# Members by plain names: looking one up on its class costs ten times as much, and these are asked all the time.
+_MARKET, _LIMIT, _BUY, _ORDER = OrderType.MARKET, OrderType.LIMIT, Side.BUY, FillCause.ORDER
+
 
 def _units(price: float) -> int:
     return round(price * _UNITS)
@@ -68,7 +72,8 @@ def exact(value: float) -> Decimal:
 
 @dataclass(slots=True)
 class _Resting:
-    """An order at the venue. ``late`` marks what the open left over: it fills at the end of bars."""
+    """An order at the venue. ``late`` when it has met the market at an open: what is left of a market order then
+    fills at the end of bars, a limit order rests. ``clipped`` when it was cut to the position that it reduces."""
 
     order: ApprovedOrder
     venue_id: int
@@ -77,6 +82,7 @@ class _Resting:
     trigger: Decimal | None
     filled: Decimal = ZERO
     late: bool = False
+    clipped: bool = False
 
     @property
     def left(self) -> Decimal:
@@ -98,12 +104,16 @@ class _Market:
     waiting: list[_Resting] = field(default_factory=list)
     stops: list[_Resting] = field(default_factory=list)
     limits: list[_Resting] = field(default_factory=list)
+    opened_ns: Nanos = 0
+    open_budget: float | None = None
     closed: bool = False
     top_rate: float = 0.0
     safe_price: float = nan
+    slip_unit: Decimal = CENT
 
     def __post_init__(self) -> None:
         self.top_rate = max(bracket.maintenance_frac for bracket in self.instrument.brackets)
+        self.slip_unit = min(CENT, self.instrument.tick.scaleb(-4))
 
     @property
     def valuation(self) -> float:
@@ -211,20 +221,31 @@ class Exchange:
     def open(self, bar: Bar, half_spread_frac: float = 0.0) -> Iterable[ExecutionReport]:
         """The bar begins: waiting market orders fill at its open. Reports carry the time of the open.
 
-        ``half_spread_frac`` is the half spread of this bar, where the market knows one.
+        ``half_spread_frac`` is the half spread of this bar, where the market knows one. Orders that answer the reports
+        fill when the same open is called again; all calls together keep to one share of volume.
         """
         market = self._markets[bar.instrument]
         market.half_spread_frac = half_spread_frac
-        if not market.waiting or not self._tradable(bar):
+        market.last = bar.open
+        if not (market.waiting or market.limits) or not self._tradable(bar):
             return NOTHING
         now_ns = bar.ts_ns - bar.interval_ns
-        budget = self._share_of(market.previous.volume if market.previous else 0.0)
+        if market.opened_ns != now_ns:
+            market.opened_ns = now_ns
+            market.open_budget = self._share_of(market.previous.volume if market.previous else 0.0)
         reports: list[ExecutionReport] = []
-        for resting in [waiting for waiting in market.waiting if not waiting.late]:
-            adverse = self._frictions.latency.adverse_frac(bar, resting.order.side.sign)
-            budget = self._take_market(market, resting, bar.open, adverse, budget, now_ns, reports)
+        for resting in [each for queue in (market.waiting, market.limits) for each in queue if not each.late]:
             resting.late = True
+            adverse = self._frictions.latency.adverse_frac(bar, resting.order.side.sign)
+            if resting.limit is None or self._crosses(market, resting, bar.open, now_ns, reports):
+                market.open_budget = self._take_market(
+                    market, resting, bar.open, adverse, market.open_budget, now_ns, reports
+                )
+            if resting.order.tif in _AT_ONCE and resting.limit is not None and resting.left > 0:
+                _expire(resting, resting.order.tif.value, now_ns, reports)
         market.waiting = [resting for resting in market.waiting if resting.left > 0]
+        market.limits = [resting for resting in market.limits if resting.left > 0]
+        self._cover_deficit(now_ns, reports)
         return reports
 
     def range(self, bar: Bar, mark: Bar | None = None) -> Iterable[ExecutionReport]:
@@ -255,7 +276,7 @@ class Exchange:
         self.mark_stand_ins += stand_in
         price = market.valuation
         due = EXACT.multiply(EXACT.multiply(market.position.qty, exact(price)), exact(event.rate))
-        amount = -ROUNDED.quantize(due, CENT)
+        amount = EXACT.minus(ROUNDED.quantize(due, CENT))
         market.position.pay_funding(amount)
         self._wallet = EXACT.add(self._wallet, amount)
         self._wallet_changed()
@@ -268,6 +289,7 @@ class Exchange:
         reports = self._cancel_all(market, now_ns)
         if market.position.qty:
             self._venue_fill(market, exact(market.last), FillCause.SETTLEMENT, ZERO, now_ns, reports)
+        self._cover_deficit(now_ns, reports)
         return reports
 
     # ---- accounts -----------------------------------------------------------------------------------------------
@@ -285,21 +307,29 @@ class Exchange:
 
     def _refuse(self, order: ApprovedOrder, market: _Market) -> tuple[str, str] | None:
         instrument = market.instrument
-        most = instrument.market_max_qty if order.order_type is OrderType.MARKET else instrument.max_qty
+        most = instrument.market_max_qty if order.order_type is _MARKET else instrument.max_qty
         price = market.valuation
         if market.closed:
             return "STATUS", f"{instrument.id} is not trading"
+        if (market.waiting or market.stops or market.limits) and self._find(instrument.id, order.id) is not None:
+            return "DUPLICATE_ID", f"an open order has the id {order.id}"
         if order.qty < instrument.min_qty or order.qty > most or order.qty % instrument.step:
             return "LOT_SIZE", f"quantity {order.qty} is not a lot of {instrument.step} up to {most}"
-        for name, value in (("limit", order.limit), ("trigger", order.trigger)):
-            if value is not None and (value <= 0 or value % instrument.tick):
+        for name, value in _prices(order):
+            if value <= 0 or value % instrument.tick:
                 return "PRICE_FILTER", f"{name} {value} is not on the tick of {instrument.tick}"
-        if (order.order_type is OrderType.LIMIT) is (order.limit is None):
+            if not instrument.min_price <= value <= instrument.max_price:
+                return "PRICE_FILTER", f"{name} {value} is not in {instrument.min_price} to {instrument.max_price}"
+        if (order.order_type is _LIMIT) is (order.limit is None):
             return "PRICE", "a limit order has a limit and no other order has one"
         if (order.order_type in _CONDITIONAL) is (order.trigger is None):
             return "PRICE", "a conditional order has a trigger and no other order has one"
-        if order.trigger is not None and price and _passed(order, order.trigger, _units(price)):
-            return "WOULD_TRIGGER", f"trigger {order.trigger} is already passed at {price}"
+        if order.trigger is not None and market.last and _passed(order, order.trigger, _units(market.last)):
+            return "WOULD_TRIGGER", f"trigger {order.trigger} is already passed at {market.last}"
+        if order.limit is not None and price:
+            beyond = (float(order.limit) / price - 1.0) * order.side.sign
+            if beyond > instrument.price_band_frac + 1e-9:
+                return "PERCENT_PRICE", f"limit {order.limit} is {beyond:.1%} through the price {price}"
         if order.reduce_only:
             return self._refuse_reduction(order, market)
         notional = float(order.qty) * (float(order.limit) if order.limit is not None else price)
@@ -311,17 +341,20 @@ class Exchange:
         if order.order_type in _CONDITIONAL:
             return None
         held = market.position.qty
-        if held == 0 or (held > 0) is (order.side is Side.BUY):
+        if held == 0 or (held > 0) is (order.side is _BUY):
             return "REDUCE_ONLY", f"there is no position that this {order.side.value} reduces"
         return None
 
     def _refuse_margin(self, order: ApprovedOrder, market: _Market, price: float) -> tuple[str, str] | None:
-        after = abs(market.qty + order.side.sign * float(order.qty)) * price
-        before = abs(market.qty) * price
-        if after <= before:
+        added = _exposure(market, order.side.sign * float(order.qty)) - _exposure(market)
+        if added <= 0.0:
             return None
-        gross = sum(abs(each.qty) * each.valuation for each in self._held)
-        needed = (gross - before + after) / self._leverage
+        gross = sum(
+            _exposure(each) * each.valuation
+            for each in self._markets.values()
+            if each.qty or each.waiting or each.limits
+        )
+        needed = (gross + added * price) / self._leverage
         state = self._margin_state()
         if needed > state.balance:
             return "MARGIN", f"needs {needed:.2f} {QUOTE} of margin, has {state.balance:.2f}"
@@ -334,7 +367,7 @@ class Exchange:
         budget = self._share_of(bar.volume)
         left_over = list(market.waiting)
         if tradable and market.stops:
-            budget = self._stops(market, bar, budget, reports)
+            budget = self._stops(market, bar, mark, budget, reports)
         if market.qty:
             self._liquidate_if_due(market, mark, reports, bar.ts_ns)
         if tradable and market.limits:
@@ -343,6 +376,7 @@ class Exchange:
             for resting in left_over:
                 budget = self._take_market(market, resting, bar.close, 0.0, budget, bar.ts_ns, reports)
             market.waiting = [resting for resting in market.waiting if resting.left > 0]
+        self._cover_deficit(bar.ts_ns, reports)
 
     def _tradable(self, bar: Bar) -> bool:
         return bar.volume > 0.0 or self._frictions.trade_empty_bars
@@ -351,17 +385,21 @@ class Exchange:
         share = self._frictions.volume_share
         return None if share is None else share * volume
 
-    def _stops(self, market: _Market, bar: Bar, budget: float | None, reports: list[ExecutionReport]) -> float | None:
+    def _stops(
+        self, market: _Market, bar: Bar, mark: Bar, budget: float | None, reports: list[ExecutionReport]
+    ) -> float | None:
         high, low, opened = _units(bar.high), _units(bar.low), _units(bar.open)
         for resting in sorted(market.stops, key=lambda stop: _reach(stop, opened)):
             order, trigger = resting.order, resting.trigger
             assert trigger is not None
             if not (_passed(order, trigger, low) or _passed(order, trigger, high)):
                 continue
-            market.stops.remove(resting)
-            reports.append(OrderTriggered(order.id, order.instrument, bar.ts_ns, bar.ts_ns))
             gapped = _passed(order, trigger, opened)
             price = bar.open if gapped else float(trigger)
+            if market.qty and self._liquidate_if_due(market, mark, reports, bar.ts_ns, instead_of=price):
+                return budget
+            market.stops.remove(resting)
+            reports.append(OrderTriggered(order.id, order.instrument, bar.ts_ns, bar.ts_ns))
             if order.reduce_only and not self._clip(market, resting, bar.ts_ns, reports):
                 continue
             budget = self._take_market(market, resting, price, 0.0, budget, bar.ts_ns, reports)
@@ -371,33 +409,37 @@ class Exchange:
         return budget
 
     def _limits(self, market: _Market, bar: Bar, budget: float | None, reports: list[ExecutionReport]) -> float | None:
-        high, low, opened = _units(bar.high), _units(bar.low), _units(bar.open)
-        for resting in list(market.limits):
+        high, low = _units(bar.high), _units(bar.low)
+        for resting in market.limits:
             order, limit = resting.order, resting.limit
             assert limit is not None
             at = _units_of(limit)
-            buying = order.side is Side.BUY
-            if (low if buying else -high) > (at if buying else -at):
-                if order.tif in (TimeInForce.IOC, TimeInForce.FOK):
-                    market.limits.remove(resting)
-                    reports.append(OrderExpired(order.id, order.instrument, order.tif.value, bar.ts_ns, bar.ts_ns))
-                continue
-            through = opened <= at if buying else opened >= at
-            if through and order.tif is TimeInForce.GTX:
-                market.limits.remove(resting)
-                reports.append(OrderExpired(order.id, order.instrument, "GTX", bar.ts_ns, bar.ts_ns))
+            touched = low <= at if order.side is _BUY else high >= at
+            if not touched or order.tif in _AT_ONCE:
                 continue
             if order.reduce_only and not self._clip(market, resting, bar.ts_ns, reports):
-                market.limits.remove(resting)
                 continue
-            price = exact(bar.open) if through else limit
             qty = self._affordable(market, resting.left, budget)
             if qty > 0:
-                self._fill(market, resting, qty, price, price, maker=not through, now_ns=bar.ts_ns, reports=reports)
+                self._fill(market, resting, qty, limit, limit, maker=True, now_ns=bar.ts_ns, reports=reports)
                 budget = None if budget is None else budget - float(qty)
-            if resting.left == 0:
-                market.limits.remove(resting)
+        market.limits = [resting for resting in market.limits if resting.left > 0]
         return budget
+
+    def _crosses(
+        self, market: _Market, resting: _Resting, opened: float, now_ns: Nanos, reports: list[ExecutionReport]
+    ) -> bool:
+        """True when a new limit order may take at the open; one that must not take, or not in part, expires."""
+        order, limit = resting.order, resting.limit
+        assert limit is not None
+        at, price = _units_of(limit), _units(opened)
+        if price > at if order.side is _BUY else price < at:
+            return False
+        if order.tif is TimeInForce.GTX:
+            _expire(resting, "GTX", now_ns, reports)
+            return False
+        whole = self._affordable(market, resting.left, market.open_budget) == resting.left
+        return whole or order.tif is not TimeInForce.FOK
 
     def _take_market(
         self,
@@ -420,8 +462,10 @@ class Exchange:
         reference = exact(price)
         paid = reference
         if slip or adverse_frac:
-            move = ROUNDED.quantize(Decimal(price * (slip + adverse_frac)), CENT)
-            paid = max(reference + order.side.sign * move, CENT)
+            move = ROUNDED.quantize(Decimal(price * (slip + adverse_frac)), market.slip_unit)
+            paid = max(reference + order.side.sign * move, market.slip_unit)
+            if resting.limit is not None:
+                paid = min(paid, resting.limit) if order.side is _BUY else max(paid, resting.limit)
         self._fill(market, resting, qty, paid, reference, maker=False, now_ns=now_ns, reports=reports)
         return None if budget is None else budget - float(qty)
 
@@ -433,11 +477,12 @@ class Exchange:
     def _clip(self, market: _Market, resting: _Resting, now_ns: Nanos, reports: list[ExecutionReport]) -> bool:
         """Cut a reducing order to the position; without one to reduce it expires."""
         order, held = resting.order, market.position.qty
-        if held == 0 or (held > 0) is (order.side is Side.BUY):
-            resting.qty = resting.filled
-            reports.append(OrderExpired(order.id, order.instrument, "REDUCE_ONLY", now_ns, now_ns))
+        if held == 0 or (held > 0) is (order.side is _BUY):
+            _expire(resting, "REDUCE_ONLY", now_ns, reports)
             return False
-        resting.qty = min(resting.qty, resting.filled + abs(held))
+        most = resting.filled + abs(held)
+        if resting.qty > most:
+            resting.qty, resting.clipped = most, True
         return True
 
     def _fill(
@@ -470,16 +515,20 @@ class Exchange:
                 maker,
                 now_ns,
                 now_ns,
-                FillCause.ORDER,
+                _ORDER,
                 reference,
             )
         )
+        if resting.clipped and resting.left == 0:
+            _expire(resting, "REDUCE_ONLY", now_ns, reports)
 
     def _book(self, market: _Market, side: Side, qty: Decimal, price: Decimal, fee: Decimal) -> None:
         realised = market.position.fill(side, qty, price, fee)
         self._wallet = EXACT.subtract(EXACT.add(self._wallet, realised), fee)
+        was_flat = market.qty == 0.0
         market.qty, market.cost = float(market.position.qty), float(market.position.cost)
-        self._held = [each for each in self._markets.values() if each.qty]
+        if was_flat or market.qty == 0.0:
+            self._held = [each for each in self._markets.values() if each.qty]
         self._wallet_changed()
         self._trade_ids += 1
 
@@ -507,10 +556,21 @@ class Exchange:
             needed += MarginState.of_position(market.instrument, market.qty, at)
         return MarginState(balance, needed)
 
-    def _liquidate_if_due(self, market: _Market, mark: Bar, reports: list[ExecutionReport], now_ns: Nanos) -> None:
+    def _liquidate_if_due(
+        self,
+        market: _Market,
+        mark: Bar,
+        reports: list[ExecutionReport],
+        now_ns: Nanos,
+        instead_of: float | None = None,
+    ) -> bool:
+        """Liquidate the account if the mark price used up its margin; ``instead_of`` a stop that would fill at this
+        price only when that price is past saving."""
         worst = mark.low if market.qty > 0.0 else mark.high
         if not margin_used_up(self._margin_state(market, worst)):
-            return
+            return False
+        if instead_of is not None and not margin_used_up(self._margin_state(market, instead_of)):
+            return False
         price = takeover_price(lambda at: self._margin_state(market, at), mark.open, worst)
         self.liquidations += 1
         for each in self._markets.values():
@@ -521,11 +581,17 @@ class Exchange:
                 self._venue_fill(
                     each, exact(at), FillCause.LIQUIDATION, each.instrument.liquidation_fee, now_ns, reports
                 )
-        if self._wallet < 0:
-            deficit = -self._wallet
-            self._ledger.transfer(deficit)
-            self._wallet, self._wallet_float = ZERO, 0.0
-            reports.append(Transfer(QUOTE, deficit, now_ns, now_ns))
+        self._cover_deficit(now_ns, reports)
+        return True
+
+    def _cover_deficit(self, now_ns: Nanos, reports: list[ExecutionReport]) -> None:
+        """The insurance fund fills up what an account without positions owes."""
+        if self._held or self._wallet >= 0:
+            return
+        deficit = EXACT.minus(self._wallet)
+        self._ledger.transfer(deficit)
+        self._wallet, self._wallet_float = ZERO, 0.0
+        reports.append(Transfer(QUOTE, deficit, now_ns, now_ns))
 
     def _venue_fill(
         self,
@@ -538,7 +604,7 @@ class Exchange:
     ) -> None:
         """Close a position by the venue's own act."""
         instrument, held = market.instrument, market.position.qty
-        side, qty = (Side.SELL if held > 0 else Side.BUY), abs(held)
+        side, qty = (Side.SELL if held > 0 else _BUY), abs(held)
         fee = EXACT.multiply(EXACT.multiply(qty, price), EXACT.add(instrument.taker_fee, extra_fee_frac))
         self._book(market, side, qty, price, fee)
         name = ClientOrderId(f"{_VENUE_NAMES[cause]}-{self._trade_ids}")
@@ -574,6 +640,33 @@ class Exchange:
 
 
 _CONDITIONAL = (OrderType.STOP_MARKET, OrderType.TAKE_PROFIT_MARKET)
+_AT_ONCE = (TimeInForce.IOC, TimeInForce.FOK)
+
+
+def _expire(resting: _Resting, reason: str, now_ns: Nanos, reports: list[ExecutionReport]) -> None:
+    """End what is left of an order."""
+    resting.qty = resting.filled
+    reports.append(OrderExpired(resting.order.id, resting.order.instrument, reason, now_ns, now_ns))
+
+
+def _prices(order: ApprovedOrder) -> Iterable[tuple[str, Decimal]]:
+    if order.limit is not None:
+        yield "limit", order.limit
+    if order.trigger is not None:
+        yield "trigger", order.trigger
+
+
+def _exposure(market: _Market, extra: float = 0.0) -> float:
+    """The larger of what the position becomes if all buys, or all sells, fill, with one more order of ``extra``."""
+    buys, sells = max(extra, 0.0), max(-extra, 0.0)
+    for queue in (market.waiting, market.limits):
+        for resting in queue:
+            if not resting.order.reduce_only:
+                if resting.order.side is _BUY:
+                    buys += float(resting.left)
+                else:
+                    sells += float(resting.left)
+    return max(abs(market.qty + buys), abs(market.qty - sells))
 
 
 def _reach(stop: _Resting, opened: int) -> tuple[bool, int]:
@@ -587,6 +680,6 @@ _VENUE_NAMES = {FillCause.LIQUIDATION: "autoclose", FillCause.SETTLEMENT: "settl
 
 def _passed(order: ApprovedOrder, trigger: Decimal, price_units: int) -> bool:
     """True when a price has reached the trigger from the side on which the order waits."""
-    above = (order.side is Side.BUY) is (order.order_type is OrderType.STOP_MARKET)
+    above = (order.side is _BUY) is (order.order_type is OrderType.STOP_MARKET)
     at = _units_of(trigger)
     return price_units >= at if above else price_units <= at

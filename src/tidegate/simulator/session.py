@@ -45,6 +45,7 @@ from tidegate.domain.messages import (
     TimerFired,
 )
 from tidegate.domain.orders import AmendOrder, ApprovedOrder, CancelOrder, QueryOrder
+from tidegate.domain.signals import Decision
 from tidegate.quant.bars import BarTable
 from tidegate.simulator.exchange import Exchange
 
@@ -177,7 +178,9 @@ class Session:
             *(self._mark_rows(k, source) for k in range(len(self._streams))),
             key=itemgetter(0),
         )
-        self._next_rare: _Rare | None = next(self._rare, None)
+        self._next_rare: _Rare | None = None
+        self._rare_ns: Nanos = NEVER
+        self._fetch_rare()
         self._reports: deque[ExecutionReport] = deque()
         self._timers: dict[str, Nanos] = {}
         self._grace: SetTimer | None = None
@@ -190,6 +193,8 @@ class Session:
         match command:
             case ApprovedOrder():
                 self._reports.extend(self.exchange.submit(command, now_ns))
+            case Decision():
+                pass
             case CancelOrder():
                 self._reports.extend(self.exchange.cancel(command, now_ns))
             case AmendOrder():
@@ -222,7 +227,7 @@ class Session:
         yield OperatorCommand(Operation.START, now_ns, now_ns)
         rare: list[_Rare] = []
         while True:
-            if self._next_rare is not None and self._next_rare[0] <= now_ns:
+            if self._rare_ns <= now_ns:
                 rare = self._rare_until(now_ns)
             ended = 0
             for stream in streams:
@@ -232,7 +237,8 @@ class Session:
                     reports = exchange.range(bar, stream.mark_bar(bar) if stream.mark else None)
                     if reports:
                         pending.extend(reports)
-                        yield from self._drain()
+            if pending:  # after every range of T, so that no answer meets a range that has passed
+                yield from self._drain()
             if rare:
                 yield from self._settle_funding(rare)
             if self._timers:
@@ -253,7 +259,11 @@ class Session:
                         yield bar
                         if pending:
                             yield from self._drain()
-                        stream.fetch()
+                        upcoming = next(stream.bars, None)
+                        if upcoming is None:
+                            stream.fetch()
+                        else:
+                            stream.bar, stream.starts_ns = upcoming, upcoming.ts_ns - stream.interval_ns
                 self.bars += ended
                 if quiet:
                     yield from self._after_quiet(ended, now_ns)
@@ -265,6 +275,11 @@ class Session:
                     stream.starts_ns, stream.ends_ns = NEVER, bar.ts_ns
                     if not stream.started:
                         self._begin(stream, now_ns)
+                    elif now_ns - stream.last_traded_ns >= DAY_NS and self._is_dead(stream, now_ns):
+                        yield from self._delist(stream, now_ns)
+                        continue
+                    if stream.mark:
+                        stream.mark, stream.marked_ns = [], 0
                     spread = 0.0
                     if stream.spreads is not None:
                         spread = next(stream.spreads)
@@ -278,10 +293,10 @@ class Session:
                     soonest = stream.starts_ns
             if soonest == NEVER:
                 return
-            if self._next_rare is not None and self._next_rare[0] < soonest:
-                soonest = self._next_rare[0]
+            if self._rare_ns < soonest:
+                soonest = self._rare_ns
             if self._timers:
-                soonest = min(soonest, *self._timers.values())
+                soonest = max(now_ns, min(soonest, *self._timers.values()))
             now_ns = soonest
 
     def _begin(self, stream: _Stream, now_ns: Nanos) -> None:
@@ -295,13 +310,16 @@ class Session:
         if closed < len(live):
             self.missing_bars += len(live) - closed
         for stream in live:
-            idle_ns = now_ns - stream.last_traded_ns
-            if self._delisting and idle_ns >= max(DAY_NS, 3 * stream.interval_ns):
+            if self._is_dead(stream, now_ns):
                 yield from self._delist(stream, now_ns)
         grace, self._grace = self._grace, None
         if closed < len(live) and grace is not None:
             yield TimerFired(grace.name, now_ns, now_ns)
             yield from self._drain()
+
+    def _is_dead(self, stream: _Stream, now_ns: Nanos) -> bool:
+        idle_ns = now_ns - stream.last_traded_ns
+        return self._delisting and idle_ns >= max(DAY_NS, 3 * stream.interval_ns)
 
     def _delist(self, stream: _Stream, now_ns: Nanos) -> Iterator[Event]:
         self.delisted[stream.instrument] = now_ns
@@ -345,8 +363,12 @@ class Session:
                 if isinstance(payload, tuple):
                     stream.take_mark(*payload)
                 found.append(self._next_rare)
-            self._next_rare = next(self._rare, None)
+            self._fetch_rare()
         return found
+
+    def _fetch_rare(self) -> None:
+        self._next_rare = next(self._rare, None)
+        self._rare_ns = NEVER if self._next_rare is None else self._next_rare[0]
 
     def _settle_funding(self, rare: list[_Rare]) -> Iterator[Event]:
         for _, index, payload in rare:

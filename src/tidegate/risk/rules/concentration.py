@@ -2,7 +2,7 @@
 
 from tidegate.domain.orders import OrderIntent
 from tidegate.domain.signals import Reason, TargetPosition
-from tidegate.risk.view import PASS, Refuse, Resize, RiskView, Verdict, increases, qty_after
+from tidegate.risk.view import PASS, Refuse, Resize, RiskView, Verdict, qty_after
 
 _ROOM = 1.0 + 1e-9
 
@@ -11,6 +11,7 @@ class ConcentrationRule:
     """Notional of one instrument over equity stays at or below the limit."""
 
     name = "concentration"
+    growth_only = True
 
     def __init__(self, max_position_pct: float) -> None:
         self.max_position_pct = max_position_pct
@@ -23,7 +24,7 @@ class ConcentrationRule:
         return Resize(qty, Reason.CONCENTRATION, f"more than {self.max_position_pct:.0%} of equity in one name")
 
     def on_order(self, intent: OrderIntent, view: RiskView) -> Verdict:
-        if not increases(intent, view) or abs(qty_after(intent, view)) <= self._most(view) * _ROOM:
+        if abs(qty_after(intent, view)) <= self._most(view) * _ROOM:
             return PASS
         return Refuse(Reason.CONCENTRATION, f"more than {self.max_position_pct:.0%} of equity in one name")
 

@@ -2,7 +2,7 @@
 
 from tidegate.domain.orders import OrderIntent
 from tidegate.domain.signals import Reason, TargetPosition
-from tidegate.risk.view import PASS, Refuse, Resize, RiskView, Verdict, increases, qty_after
+from tidegate.risk.view import PASS, Refuse, Resize, RiskView, Verdict, qty_after
 
 _ROOM = 1.0 + 1e-9
 
@@ -11,6 +11,7 @@ class LeverageRule:
     """Gross notional of all instruments over equity stays at or below the limit."""
 
     name = "leverage"
+    growth_only = True
 
     def __init__(self, max_leverage: float) -> None:
         self.max_leverage = max_leverage
@@ -23,7 +24,7 @@ class LeverageRule:
         return Resize(qty, Reason.LEVERAGE, f"gross leverage above {self.max_leverage:g}")
 
     def on_order(self, intent: OrderIntent, view: RiskView) -> Verdict:
-        if not increases(intent, view) or abs(qty_after(intent, view)) <= self._most(view) * _ROOM:
+        if abs(qty_after(intent, view)) <= self._most(view) * _ROOM:
             return PASS
         return Refuse(Reason.LEVERAGE, f"gross leverage would pass {self.max_leverage:g}")
 

@@ -3,13 +3,14 @@
 from tidegate.domain.margin import is_distant, max_qty_at_distance
 from tidegate.domain.orders import OrderIntent
 from tidegate.domain.signals import Reason, TargetPosition
-from tidegate.risk.view import PASS, Refuse, Resize, RiskView, Verdict, increases, qty_after
+from tidegate.risk.view import PASS, Refuse, Resize, RiskView, Verdict, qty_after
 
 
 class LiquidationRule:
     """The liquidation price stays at least a fraction of the price away."""
 
     name = "liquidation"
+    growth_only = True
 
     def __init__(self, min_liquidation_distance: float) -> None:
         self.min_liquidation_distance = min_liquidation_distance
@@ -29,7 +30,7 @@ class LiquidationRule:
         return Resize(view.instrument.qty(side * most), Reason.LIQUIDATION_DISTANCE, self._text)
 
     def on_order(self, intent: OrderIntent, view: RiskView) -> Verdict:
-        if not increases(intent, view) or self._distant(view, qty_after(intent, view)):
+        if self._distant(view, qty_after(intent, view)):
             return PASS
         return Refuse(Reason.LIQUIDATION_DISTANCE, self._text)
 

@@ -4,13 +4,14 @@ from decimal import Decimal
 
 from tidegate.domain.orders import OrderIntent
 from tidegate.domain.signals import Reason, TargetPosition
-from tidegate.risk.view import PASS, Refuse, Resize, RiskView, Verdict, increases
+from tidegate.risk.view import PASS, Refuse, Resize, RiskView, Verdict
 
 
 class StateRule:
     """While an instrument or the whole book is reduce-only, targets and orders may only reduce."""
 
     name = "state"
+    growth_only = True
 
     def on_target(self, target: TargetPosition, view: RiskView) -> Verdict:
         held = view.held_qty
@@ -19,7 +20,7 @@ class StateRule:
         qty = held if target.qty * held > 0 else Decimal(0)
         return Resize(qty, Reason.STATE, "no new risk now")
 
-    def on_order(self, intent: OrderIntent, view: RiskView) -> Verdict:
-        if view.reducing_only and increases(intent, view):
+    def on_order(self, intent: OrderIntent, view: RiskView) -> Verdict:  # noqa: ARG002
+        if view.reducing_only:
             return Refuse(Reason.STATE, "only orders that reduce are allowed now")
         return PASS

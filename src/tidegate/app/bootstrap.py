@@ -1,0 +1,184 @@
+"""The composition root: the only file that names a concrete adapter, and where a mode becomes a choice of adapters."""
+
+import hashlib
+import json
+from decimal import Decimal
+from pathlib import Path
+
+import msgspec
+
+from tidegate.adapters.files.history import DataFolder
+from tidegate.adapters.files.instruments import infer_instrument, read_brackets, read_exchange_info
+from tidegate.app.backtest import BacktestEngine, BacktestPlan, Progress
+from tidegate.app.config import Settings
+from tidegate.app.loading import load_strategy
+from tidegate.app.markets import HistoryMarket
+from tidegate.app.result import BacktestResult
+from tidegate.domain.errors import ConfigError
+from tidegate.domain.ids import InstrumentId, Nanos
+from tidegate.domain.instrument import Instrument
+from tidegate.domain.margin import DEFAULT_BRACKETS
+from tidegate.domain.market import BarSpec
+from tidegate.execution.protection import ProtectionSettings
+from tidegate.kernel.kernel import KernelSettings
+from tidegate.kernel.wishes import StrategySpec
+from tidegate.portfolio.construction import PortfolioSettings
+from tidegate.risk.sizing import SizingSettings
+from tidegate.risk.view import RiskLimits
+from tidegate.simulator.frictions import (
+    FixedSlippage,
+    Frictions,
+    Latency,
+    NoSlippage,
+    Slippage,
+    SpreadImpactSlippage,
+)
+
+_FOREVER_NS = 2**62
+_MS_NS = 1_000_000
+
+
+# ---- from settings to the parts of the core ------------------------------------------------------------------------
+
+
+def kernel_settings(settings: Settings, gen: int = 0) -> KernelSettings:
+    """The kernel's part of the configuration."""
+    return KernelSettings(
+        BarSpec.of(settings.timeframe).interval_ns,
+        settings.account,
+        gen,
+        limits=RiskLimits(**settings.risk.model_dump()),
+        sizing=SizingSettings(**settings.sizing.model_dump()),
+        portfolio=PortfolioSettings(**settings.portfolio.model_dump()),
+        protection=ProtectionSettings(settings.protection.mode == "stop", settings.protection.disaster_stop_frac),
+    )
+
+
+def strategy_specs(settings: Settings) -> tuple[StrategySpec, ...]:
+    """The configured strategies. Raises ``ConfigError``."""
+    specs = []
+    for each in settings.strategies:
+        cls = load_strategy(each.class_path)
+        try:
+            prototype = cls(**each.params)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"strategy {each.name}: {error}") from error
+        specs.append(StrategySpec(each.name, prototype, each.symbols or settings.symbols))
+    return tuple(specs)
+
+
+def frictions(settings: Settings) -> Frictions:
+    """The simulated venue's frictions."""
+    simulation = settings.simulation
+    slippage: Slippage
+    match simulation.slippage.model:
+        case "none":
+            slippage = NoSlippage()
+        case "bps":
+            slippage = FixedSlippage(simulation.slippage.bps)
+        case "spread_impact":
+            slippage = SpreadImpactSlippage(simulation.slippage.bps, simulation.slippage.impact)
+    return Frictions(
+        slippage,
+        Latency(round(simulation.latency_ms * _MS_NS)),
+        simulation.volume_share,
+        trade_empty_bars=not simulation.delisting,
+    )
+
+
+def with_fees(instrument: Instrument, settings: Settings) -> Instrument:
+    """The instrument with the configured fees in place of its own."""
+    simulation = settings.simulation
+    return msgspec.structs.replace(
+        instrument,
+        taker_fee=instrument.taker_fee if simulation.taker_fee is None else simulation.taker_fee,
+        maker_fee=instrument.maker_fee if simulation.maker_fee is None else simulation.maker_fee,
+    )
+
+
+# ---- stored data ---------------------------------------------------------------------------------------------------
+
+
+def stored_instruments(
+    settings: Settings, data: DataFolder, bar: BarSpec, start_ns: Nanos, end_ns: Nanos
+) -> dict[InstrumentId, Instrument]:
+    """The contracts: from the exchangeInfo file where one is configured, else with grids inferred from the bars."""
+    brackets = read_brackets(Path(settings.data.brackets)) if settings.data.brackets else {}
+    listed = read_exchange_info(Path(settings.data.exchange_info), brackets) if settings.data.exchange_info else {}
+    found: dict[InstrumentId, Instrument] = {}
+    for name in settings.symbols:
+        tables = data.bars(name, bar, start_ns, end_ns)
+        if settings.data.exchange_info:
+            if name not in listed:
+                raise ConfigError(f"data.exchange_info: {settings.data.exchange_info} has no perpetual {name}")
+            instrument = listed[name]
+            for _ in tables:  # every bar is checked before anything runs
+                pass
+        else:
+            instrument = infer_instrument(name, tables, brackets.get(name, DEFAULT_BRACKETS))
+        found[name] = with_fees(instrument, settings)
+    return found
+
+
+# ---- backtest ------------------------------------------------------------------------------------------------------
+
+
+class Backtest:
+    """A backtest of stored data, put together from settings. Raises ``ConfigError`` or ``DataError`` before it runs."""
+
+    def __init__(self, settings: Settings, start_ns: Nanos | None, end_ns: Nanos | None) -> None:
+        if settings.data.dir is None:
+            raise ConfigError("data.dir is missing: say where the bars are, with --data DIR or in the configuration")
+        self.settings = settings
+        self._bar = BarSpec.of(settings.timeframe)
+        self._data = DataFolder(Path(settings.data.dir))
+        self._start_ns, self._end_ns = start_ns or 0, end_ns or _FOREVER_NS
+        instruments = stored_instruments(settings, self._data, self._bar, self._start_ns, self._end_ns)
+        self._inferred = settings.data.exchange_info is None
+        self.plan = BacktestPlan(
+            kernel_settings(settings),
+            instruments,
+            strategy_specs(settings),
+            HistoryMarket(self._data, self._bar, self._start_ns, self._end_ns),
+            Decimal(repr(settings.risk.initial_capital_usdt)),
+            frictions(settings),
+            delisting=settings.simulation.delisting,
+            funding=settings.simulation.funding,
+        )
+
+    def run(self, progress: Progress | None = None) -> BacktestResult:
+        """Run to the end of the data."""
+        engine = BacktestEngine(self.plan)
+        engine.run(progress)
+        settings = self.settings.as_dict()
+        settings["from_ns"], settings["to_ns"] = self._start_ns, self._end_ns
+        canonical = json.dumps([self.settings.digest(), self._start_ns, self._end_ns]).encode()
+        digests = {
+            "data_sha256": self._data.sha256(),
+            "config_sha256": hashlib.sha256(canonical).hexdigest(),
+        }
+        result = engine.result(settings, self._assumptions(engine), digests)
+        result.warnings.extend(f"gaps in the data: {note}" for note in self._data.notes)
+        return result
+
+    def _assumptions(self, engine: BacktestEngine) -> list[str]:
+        plan, settings = self.plan, self.settings
+        fees = sorted({(f"{each.taker_fee:%}", f"{each.maker_fee:%}") for each in plan.instruments.values()})
+        return [
+            f"decisions on closed {settings.timeframe} bars, market orders at the next open",
+            "within a bar the adverse comes first: stops, then liquidation, then limits",
+            "a stop that gaps fills at the open of the bar",
+            *plan.frictions.texts,
+            *(f"fees {taker} taker, {maker} maker" for taker, maker in fees),
+            f"funding {'paid' if plan.funding else 'not paid'} at each settlement on the mark price; "
+            f"{engine.exchange.mark_stand_ins} settlements had no mark price and used the last close",
+            "cross margin in one wallet; liquidation at the mark price where it is stored, else at the last price",
+            "a contract in which nothing trades for a day is settled at its last price"
+            if plan.delisting
+            else "contracts without trades stay tradable",
+            "price and lot grids inferred from the bars, cautious margin brackets unless a file is given"
+            if self._inferred
+            else "filters from the exchangeInfo file, which are not those in force at the time",
+            "open positions are valued at the last close",
+            "one configuration, one trial: no selection among many was corrected for",
+        ]

@@ -1,0 +1,214 @@
+"""The command line. stdout is data, stderr is talk; heavy modules load inside the verbs, so that ``--help`` is instant.
+
+Exit codes: 0 ok; 1 unexpected; 2 usage, configuration or data; 130 Ctrl-C. ``replay`` exits 1 when it finds a
+difference.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from tidegate.domain.errors import ConfigError, DataError, JournalError, TidegateError
+
+if TYPE_CHECKING:
+    from tidegate.app.result import BacktestResult
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Automated trading on Binance USD-M futures: the same kernel in backtest, demo, paper and live.",
+)
+
+Config = Annotated[Path | None, typer.Option("--config", "-c", help="YAML configuration file.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
+Symbols = Annotated[str | None, typer.Option("--symbols", help="Comma-separated, for example BTCUSDT,ETHUSDT.")]
+
+
+def main() -> None:
+    """Run the command line; every expected failure is one line on stderr."""
+    try:
+        app()
+    except (ConfigError, DataError, JournalError) as error:
+        _fail(2, error)
+    except TidegateError as error:
+        _fail(1, error)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+
+
+def _fail(code: int, error: Exception) -> NoReturn:
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    sys.exit(code)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    from importlib.metadata import PackageNotFoundError
+    from importlib.metadata import version as installed
+
+    try:
+        print(installed("tidegate"))
+    except PackageNotFoundError:
+        print("from a source tree")
+
+
+@app.command()
+def backtest(
+    config: Config = None,
+    strategy: Annotated[
+        list[str] | None,
+        typer.Option("--strategy", help="TrendFollowing, package.module:Class or folder/file.py:Class; repeatable."),
+    ] = None,
+    symbols: Symbols = None,
+    timeframe: Annotated[str | None, typer.Option("--timeframe", "-t", help="1m 5m 15m 1h 4h 1d ...")] = None,
+    from_: Annotated[str | None, typer.Option("--from", help="First day or time, UTC: 2020-01-01.")] = None,
+    to: Annotated[str | None, typer.Option("--to", help="Last day (all of it), or the time to stop before.")] = None,
+    timerange: Annotated[
+        str | None, typer.Option("--timerange", help="20200101-20240831, instead of --from --to.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Folder with SYMBOL/interval.parquet, csv or json.")
+    ] = None,
+    report: Annotated[Path | None, typer.Option("--report", help="Write a self-contained HTML report here.")] = None,
+    capital: Annotated[float | None, typer.Option("--capital", help="Opening balance in USDT.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run strategies over stored data."""
+    from tidegate.app.bootstrap import Backtest
+    from tidegate.app.config import load_settings
+
+    start_ns, end_ns = _span(from_, to, timerange)
+    overrides: dict[str, object] = {
+        "strategies": [{"class": each} for each in strategy] if strategy else None,
+        "symbols": symbols,
+        "timeframe": timeframe,
+    }
+    if data is not None:
+        overrides["data.dir"] = str(data)
+    if capital is not None:
+        overrides["risk.initial_capital_usdt"] = capital
+    if report is not None and not report.parent.is_dir():
+        raise ConfigError(f"--report: the folder {report.parent} is not there")
+    run = Backtest(load_settings(config, overrides), start_ns, end_ns)
+    with _progress("backtest", start_ns, end_ns, quiet=as_json) as advance:
+        result = run.run(advance)
+    if report is not None:
+        from tidegate.app.report import write_report
+
+        write_report(result, report)
+    if as_json:
+        print(json.dumps(result.summary))
+    else:
+        _print_summary(result, report)
+
+
+def _span(from_: str | None, to: str | None, timerange: str | None) -> tuple[int | None, int | None]:
+    """Start and end in ns from the three options; a ``to`` that is a day includes that day."""
+    if timerange is not None:
+        if from_ or to:
+            raise ConfigError("--timerange stands instead of --from and --to: give one or the other")
+        first, dash, last = timerange.partition("-")
+        if not dash:
+            raise ConfigError(f"--timerange {timerange!r}: write it like 20200101-20240831")
+        from_, to = first or None, last or None
+    start_ns = _instant("--from", from_, whole_day=False) if from_ else None
+    end_ns = _instant("--to", to, whole_day=True) if to else None
+    if start_ns is not None and end_ns is not None and start_ns >= end_ns:
+        raise ConfigError(f"--from {from_} is not before --to {to}: the range is empty")
+    return start_ns, end_ns
+
+
+def _instant(option: str, text: str, *, whole_day: bool) -> int:
+    """Nanoseconds of a date or time in UTC."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(f"{option} {text!r} is no date; write it like 2020-01-01 or 2020-01-01T06:00") from None
+    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    if whole_day and len(text) <= len("2020-01-01"):
+        moment += timedelta(days=1)
+    return int(moment.timestamp()) * 1_000_000_000
+
+
+@contextmanager
+def _progress(
+    title: str, start_ns: int | None, end_ns: int | None, *, quiet: bool
+) -> Iterator[Callable[[int], None] | None]:
+    """A progress bar by market time on a terminal, nothing elsewhere."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = [SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[at]}")]
+    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True), transient=True) as bar:
+        span_ns = end_ns - start_ns if start_ns is not None and end_ns is not None else None
+        task = bar.add_task(title, total=span_ns, at="")
+
+        def advance(now_ns: int) -> None:
+            at = datetime.fromtimestamp(now_ns / 1e9, UTC).strftime("%Y-%m-%d")
+            bar.update(task, completed=now_ns - (start_ns or now_ns), at=at)
+
+        yield advance
+
+
+_HEADLINE = (
+    ("total return", "total_return", "{:+.2%}"),
+    ("CAGR", "cagr", "{:+.2%}"),
+    ("annual volatility", "annual_volatility", "{:.2%}"),
+    ("Sharpe (365 days, 1 trial)", "sharpe", "{:.2f}"),
+    ("Sortino", "sortino", "{:.2f}"),
+    ("max drawdown", "max_drawdown", "{:.2%}"),
+    ("turnover a year", "turnover", "{:.1f}x"),
+    ("bars", "bars", "{:,}"),
+    ("orders", "orders", "{:,}"),
+    ("fills", "fills", "{:,}"),
+    ("trades", "trades", "{:,}"),
+    ("liquidations", "liquidations", "{:,}"),
+)
+_MONEY = (
+    ("opening balance", "initial_capital_usdt"),
+    ("final equity", "final_equity_usdt"),
+    ("fees paid", "fees_usdt"),
+    ("funding", "funding_usdt"),
+    ("slippage paid", "slippage_usdt"),
+    ("ledger difference", "ledger_difference_usdt"),
+)
+
+
+def _print_summary(result: "BacktestResult", report: Path | None) -> None:
+    """The tear sheet for people."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="Backtest (not a forecast)", show_header=False, title_justify="left")
+    table.add_column(no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    summary: dict[str, Any] = result.summary
+    for label, key in _MONEY:
+        amount = summary[key]
+        table.add_row(label, f"{float(amount):,.2f} USDT" if key != "ledger_difference_usdt" else f"{amount} USDT")
+    for label, key, form in _HEADLINE:
+        value = summary[key]
+        table.add_row(label, "-" if value is None else form.format(value))
+    Console().print(table)
+    talk = Console(stderr=True, highlight=False, soft_wrap=True)
+    for warning in result.warnings:
+        talk.print(f"warning: {warning}", style="yellow", markup=False)
+    if summary["bars_per_s"]:
+        talk.print(f"{summary['bars_per_s']:,} bars/s", style="dim")
+    if report is not None:
+        talk.print(f"report: {report}", markup=False)

@@ -1,0 +1,131 @@
+"""Commands to ports: one task for each venue request, begun in order; timers and talk at once.
+
+What a request could not do comes back as an event: ``OrderRejected`` when the order was certainly not placed,
+``OrderUncertain`` when nobody knows, ``VenueStatus`` when the venue cannot be reached. Only a refused key is fatal.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+from tidegate.domain.errors import NotAuthorised, OrderOutcomeUnknown, OrderRefused, VenueError, VenueUnavailable
+from tidegate.domain.messages import (
+    Alert,
+    Command,
+    Event,
+    FitModel,
+    Halt,
+    SetTimer,
+    Severity,
+    VenueState,
+    VenueStatus,
+)
+from tidegate.domain.orders import (
+    AmendOrder,
+    ApprovedOrder,
+    CancelOrder,
+    OrderRejected,
+    OrderUncertain,
+    QueryOrder,
+)
+from tidegate.domain.signals import Decision
+from tidegate.ports import Clock, ExecutionVenue, Timers
+
+Request = ApprovedOrder | AmendOrder | CancelOrder | QueryOrder
+Post = Callable[[Event], None]
+OnAlert = Callable[[Alert], None]
+
+
+def _ignore(_: Alert) -> None:
+    """Nobody listens."""
+
+
+class Dispatcher:
+    """The one door out. ``post`` must be set before the first command: it brings failures back to the inbox.
+
+    ``halted`` is the latch: the first ``Halt`` that came by. ``on_alert`` hears every alert, and every halt as one.
+    """
+
+    def __init__(
+        self, venue: ExecutionVenue, timers: Timers, clock: Clock, post: Post, on_alert: OnAlert = _ignore
+    ) -> None:
+        self._venue, self._timers, self._clock = venue, timers, clock
+        self._post, self._on_alert = post, on_alert
+        self._requests: set[asyncio.Task[None]] = set()
+        self._fatal: BaseException | None = None
+        self._failed = asyncio.Event()
+        self.halted: Halt | None = None
+
+    def dispatch(self, commands: Sequence[Command]) -> None:
+        """Begin to carry out commands, in order."""
+        for command in commands:
+            match command:
+                case Decision():
+                    pass  # already in the record: observers of the inbox show it
+                case SetTimer():
+                    self._timers.set(command)
+                case ApprovedOrder() | AmendOrder() | CancelOrder() | QueryOrder():
+                    self._begin(command)
+                case Alert():
+                    self._on_alert(command)
+                case Halt():
+                    self.halted = self.halted or command
+                    self._on_alert(Alert(Severity.CRITICAL, "halt", command.reason, command.ts_ns))
+                case FitModel():
+                    text = f"no worker fits models here: {command.model} keeps its parameters"
+                    self._on_alert(Alert(Severity.WARNING, "model", text, self._clock.now_ns()))
+
+    async def drained(self) -> None:
+        """Return when every request that was begun has returned. Raises what was fatal."""
+        while self._requests:
+            await asyncio.wait(self._requests)
+        if self._fatal is not None:
+            raise self._fatal
+
+    async def watch(self) -> None:
+        """Wait for a fatal failure, and raise it."""
+        await self._failed.wait()
+        await self.drained()
+
+    def _begin(self, request: Request) -> None:
+        task = asyncio.get_running_loop().create_task(self._carry_out(request))
+        self._requests.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._requests.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fatal = self._fatal or error
+            self._failed.set()
+
+    async def _carry_out(self, request: Request) -> None:
+        try:
+            await self._sent(request)
+        except NotAuthorised:
+            raise
+        except VenueError as error:
+            self._failure(request, error)
+
+    def _sent(self, request: Request) -> Awaitable[None]:
+        match request:
+            case ApprovedOrder():
+                return self._venue.submit(request)
+            case AmendOrder():
+                return self._venue.amend(request)
+            case CancelOrder():
+                return self._venue.cancel(request)
+            case QueryOrder():
+                return self._venue.query(request)
+
+    def _failure(self, request: Request, error: VenueError) -> None:
+        """Tell the kernel what became of a request that failed."""
+        now_ns = self._clock.now_ns()
+        name = type(request).__name__
+        if isinstance(error, VenueUnavailable):
+            self._post(VenueStatus(VenueState.DOWN, f"{name} {request.id}: {error}", now_ns, now_ns))
+        if isinstance(request, QueryOrder):
+            self._on_alert(Alert(Severity.WARNING, "venue", f"{name} {request.id}: {error}", now_ns))
+        elif isinstance(request, ApprovedOrder) and not isinstance(error, OrderOutcomeUnknown):
+            code, reason = (error.code, error.reason) if isinstance(error, OrderRefused) else ("NOT_SENT", str(error))
+            self._post(OrderRejected(request.id, request.instrument, code, reason, now_ns, now_ns))
+        else:
+            self._post(OrderUncertain(request.id, request.instrument, f"{name}: {error}", now_ns, now_ns))

@@ -1,0 +1,74 @@
+"""Positions: each trade is booked once, in any order, and the shadow is the exact side as floats."""
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.unit.kernel.worlds import BTC, ETH
+
+from tidegate.domain.ids import ClientOrderId, InstrumentId
+from tidegate.domain.messages import FundingPaid
+from tidegate.domain.orders import OrderFilled, Side
+from tidegate.portfolio.positions import KEPT_TRADE_IDS, Booked, PositionManager
+
+
+def fill(
+    trade_id: int, side: Side = Side.BUY, qty: str = "1", name: InstrumentId = BTC, price: str = "100"
+) -> OrderFilled:
+    fee = Decimal("0.01")
+    return OrderFilled(ClientOrderId("x"), name, side, Decimal(qty), Decimal(price), fee, "USDT", trade_id, False, 1, 1)
+
+
+fills = st.builds(
+    fill,
+    st.integers(0, 30),
+    st.sampled_from(Side),
+    st.sampled_from(["0.001", "1", "2.5"]),
+    st.sampled_from([BTC, ETH]),
+    st.sampled_from(["99.9", "100", "0.00000001"]),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(fills, max_size=40))
+def test_each_trade_is_booked_once_whatever_the_order(events: list[OrderFilled]) -> None:
+    book, first = PositionManager(), {}
+    for event in events:
+        assert book.book_fill(event) is ((event.instrument, event.trade_id) not in first)
+        first.setdefault((event.instrument, event.trade_id), event)
+    for name in (BTC, ETH):
+        wanted = sum((e.side.sign * e.qty for e in first.values() if e.instrument == name), Decimal(0))
+        held = book.holding(name)
+        assert held.exact.qty == wanted
+        assert (held.qty, held.cost) == (float(held.exact.qty), float(held.exact.cost))
+        assert (name in dict(book.open)) is (wanted != 0)
+    assert book.wallet == book.ledger.wallet
+    marks = {BTC: Decimal("101.5"), ETH: Decimal("98.25")}
+    assert book.equity({BTC: 101.5, ETH: 98.25}) == pytest.approx(float(book.ledger.equity(marks)))
+
+
+def test_memory_is_bounded_and_recent_repeats_are_known() -> None:
+    booked = Booked()
+    total = 5 * KEPT_TRADE_IDS
+    for trade_id in range(total):
+        assert booked.add(trade_id * 7)
+    assert len(booked.ids) <= 2 * KEPT_TRADE_IDS
+    for trade_id in (0, 7, (total - 1) * 7, (total - KEPT_TRADE_IDS) * 7):
+        assert not booked.add(trade_id)
+    assert booked.add((total - 1) * 7 - 3)  # a late one between them
+    assert not booked.add((total - 1) * 7 - 3)
+
+
+def test_money_without_fills_and_a_dump() -> None:
+    book = PositionManager()
+    book.book_transfer(Decimal(500))
+    book.book_funding(FundingPaid(BTC, Decimal("-1.5"), 0.0001, 100.0, 1, 1))
+    assert (book.wallet, book.wallet_float) == (Decimal("498.5"), 498.5)
+    book.book_fill(fill(3))
+    assert book.holding(BTC).entry_price == 100.0
+    assert book.holding(ETH).entry_price is None
+    again = PositionManager()
+    again.load(**book.dump())  # type: ignore[arg-type]
+    assert again.equity({BTC: 90.0}) == book.equity({BTC: 90.0})
+    assert not again.book_fill(fill(3))
