@@ -140,14 +140,15 @@ def test_at_the_liquidation_price_the_margin_is_just_used_up(
     assert spare(price * (1 - side * 1e-4)) < spare(price) < spare(price * (1 + side * 1e-4))
 
 
-@given(st.sampled_from(DEFAULT_BRACKETS[:-1]), PRICES, SIDES, st.floats(0.2, 5.0))
-def test_a_liquidation_price_on_the_edge_of_a_bracket_is_found(
-    bracket: Bracket, price: float, side: int, ratio: float
-) -> None:
-    qty, entry = bracket.cap_usdt / price, price * ratio
-    wallet = maintenance(DEFAULT_BRACKETS, bracket.cap_usdt) - side * qty * (price - entry)
-    found = liquidation_price(DEFAULT_BRACKETS, wallet=wallet, side=side, qty=qty, entry=entry)
-    assert found == pytest.approx(price, rel=1e-6)
+@pytest.mark.parametrize("bracket", DEFAULT_BRACKETS[:-1])
+@pytest.mark.parametrize("side", [1, -1])
+def test_a_liquidation_price_on_the_edge_of_a_bracket_is_found(bracket: Bracket, side: int) -> None:
+    for n in range(1, 500):  # rounding puts some of these on neither side of the edge
+        price = n * 0.37
+        qty, entry = bracket.cap_usdt / price, price * (1 + side * 0.07)
+        wallet = maintenance(DEFAULT_BRACKETS, bracket.cap_usdt) - side * qty * (price - entry)
+        found = liquidation_price(DEFAULT_BRACKETS, wallet=wallet, side=side, qty=qty, entry=entry)
+        assert found == pytest.approx(price, rel=1e-6)
 
 
 @given(WALLETS, PRICES, SIDES, DISTANCES)

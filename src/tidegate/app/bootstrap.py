@@ -1,5 +1,6 @@
 """The composition root: the only file that names a concrete adapter, and where a mode becomes a choice of adapters."""
 
+import difflib
 import hashlib
 import json
 from decimal import Decimal
@@ -9,22 +10,31 @@ import msgspec
 
 from tidegate.adapters.files.history import DataFolder
 from tidegate.adapters.files.instruments import infer_instrument, read_brackets, read_exchange_info
+from tidegate.adapters.files.journal import FileJournal
+from tidegate.adapters.files.journal_lines import JournalHeader
+from tidegate.adapters.files.journal_reader import JournalReader, read_journal
+from tidegate.adapters.sim.pace import Pace
+from tidegate.adapters.sim.venue import SimVenue
 from tidegate.app.backtest import BacktestEngine, BacktestPlan, Progress
 from tidegate.app.config import Settings
+from tidegate.app.daemon import Connections
+from tidegate.app.demo import DemoParts
 from tidegate.app.loading import load_strategy
-from tidegate.app.markets import HistoryMarket
+from tidegate.app.markets import HistoryMarket, InventedMarket
 from tidegate.app.result import BacktestResult
-from tidegate.domain.errors import ConfigError
+from tidegate.domain.errors import ConfigError, JournalError
 from tidegate.domain.ids import InstrumentId, Nanos
 from tidegate.domain.instrument import Instrument
 from tidegate.domain.margin import DEFAULT_BRACKETS
-from tidegate.domain.market import BarSpec
+from tidegate.domain.market import DAY_NS, BarSpec
 from tidegate.execution.protection import ProtectionSettings
-from tidegate.kernel.kernel import KernelSettings
+from tidegate.kernel.feeders import StepFeeder
+from tidegate.kernel.kernel import Kernel, KernelSettings
 from tidegate.kernel.wishes import StrategySpec
 from tidegate.portfolio.construction import PortfolioSettings
 from tidegate.risk.sizing import SizingSettings
 from tidegate.risk.view import RiskLimits
+from tidegate.simulator.exchange import Exchange
 from tidegate.simulator.frictions import (
     FixedSlippage,
     Frictions,
@@ -33,6 +43,8 @@ from tidegate.simulator.frictions import (
     Slippage,
     SpreadImpactSlippage,
 )
+from tidegate.simulator.session import MarketSource, Session
+from tidegate.simulator.synthetic import DEFAULT_UNIVERSE, SyntheticMarket
 
 _FOREVER_NS = 2**62
 _MS_NS = 1_000_000
@@ -182,3 +194,88 @@ class Backtest:
             "open positions are valued at the last close",
             "one configuration, one trial: no selection among many was corrected for",
         ]
+
+
+# ---- demo and replay -----------------------------------------------------------------------------------------------
+
+DEMO_DEFAULTS: dict[str, object] = {
+    "symbols": [str(instrument.id) for instrument in DEFAULT_UNIVERSE],
+    "timeframe": "5m",
+    "strategies": ["TrendFollowing"],
+}
+"""What the demo runs without a configuration file."""
+
+REPLAY_TIMEFRAME = "1h"
+REPLAY_BARS_PER_SECOND = 2.0
+
+
+class Demo:
+    """The demo's parts, put together from settings. ``replay`` is a data folder with real bars, None for invented ones.
+
+    Writes the first lines of its journal. Raises ``ConfigError``, ``DataError`` or ``JournalError``.
+    """
+
+    def __init__(self, settings: Settings, replay: Path | None, journal: Path) -> None:
+        bar = BarSpec.of(settings.timeframe)
+        source: MarketSource
+        if replay is None:
+            market = _invented(settings, bar)
+            instruments = {each.id: with_fees(each, settings) for each in market.instruments}
+            source = InventedMarket(market)
+            self.started_ns = market.start_ns
+        else:
+            data = DataFolder(replay)
+            self.started_ns = max(_first_open_ns(data, name, bar) for name in settings.symbols)
+            instruments = stored_instruments(settings, data, bar, self.started_ns, _FOREVER_NS)
+            source = HistoryMarket(data, bar, self.started_ns, _FOREVER_NS)
+        self.settings = settings
+        self.instruments = instruments
+        self.kernel = Kernel(kernel_settings(settings), instruments, strategy_specs(settings), StepFeeder())
+        exchange = Exchange(
+            instruments.values(), Decimal(repr(settings.risk.initial_capital_usdt)), frictions(settings)
+        )
+        simulation = settings.simulation
+        session = Session(exchange, instruments, source, delisting=simulation.delisting, funding=simulation.funding)
+        self.history_ns = settings.demo.history_days * DAY_NS
+        venue = SimVenue(session, Pace(settings.demo.speed, self.history_ns), tuple(instruments.values()))
+        header = JournalHeader(settings.account, 0, settings.as_dict(), settings.digest(), tuple(instruments.values()))
+        kept = settings.journal
+        files = FileJournal.create(
+            journal,
+            header,
+            self.kernel.snapshot,
+            segment_bytes=kept.segment_mib << 20,
+            snapshot_every=kept.snapshot_every,
+            fsync=kept.fsync,
+        )
+        connections = Connections(venue, venue, venue, venue.clock, venue.hurry, venue.close)
+        self.parts = DemoParts(settings, self.kernel, session, connections, files, journal)
+
+
+def _invented(settings: Settings, bar: BarSpec) -> SyntheticMarket:
+    known = {instrument.id: instrument for instrument in DEFAULT_UNIVERSE}
+    for name in settings.symbols:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+            raise ConfigError(
+                f"the invented market has no {name}; did you mean {near[0]}? Real bars come with --replay"
+            )
+    return SyntheticMarket(settings.seed, [known[name] for name in settings.symbols], bar.interval_ns)
+
+
+def _first_open_ns(data: DataFolder, name: InstrumentId, bar: BarSpec) -> Nanos:
+    first = next(iter(data.bars(name, bar, 0, _FOREVER_NS)))
+    return int(first.ts_ns[0]) - bar.interval_ns
+
+
+def journal_reader(path: Path) -> tuple[JournalReader, Kernel]:
+    """A journal on disk, and a fresh kernel configured as its header says. Raises ``JournalError``, ``ConfigError``."""
+    reader = read_journal(path)
+    header = reader.header
+    try:
+        settings = Settings.model_validate(header.configuration)
+    except ValueError as error:
+        raise JournalError(f"{path}: the configuration in its header is not one of this version: {error}") from error
+    instruments = {instrument.id: instrument for instrument in header.instruments}
+    kernel = Kernel(kernel_settings(settings, header.gen), instruments, strategy_specs(settings), StepFeeder())
+    return reader, kernel

@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from tidegate.domain.errors import ConfigError, DataError, JournalError, TidegateError
+from tidegate.domain.errors import (
+    ConfigError,
+    DataError,
+    Interrupted,
+    JournalError,
+    NotAuthorised,
+    TidegateError,
+)
 
 if TYPE_CHECKING:
     from tidegate.app.result import BacktestResult
@@ -38,6 +45,10 @@ def main() -> None:
         app()
     except (ConfigError, DataError, JournalError) as error:
         _fail(2, error)
+    except Interrupted:
+        sys.exit(130)
+    except NotAuthorised as error:
+        _fail(4, error)
     except TidegateError as error:
         _fail(1, error)
     except KeyboardInterrupt:
@@ -112,6 +123,107 @@ def backtest(
         print(json.dumps(result.summary))
     else:
         _print_summary(result, report)
+
+
+@app.command()
+def demo(
+    config: Config = None,
+    seconds: Annotated[float | None, typer.Option("--seconds", min=0.0, help="Stop by itself after this time.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="The same seed invents the same market.")] = None,
+    speed: Annotated[float | None, typer.Option("--speed", help="Market seconds per second.")] = None,
+    replay: Annotated[Path | None, typer.Option("--replay", help="Data folder: real bars instead of invented.")] = None,
+    symbols: Symbols = None,
+    timeframe: Annotated[str | None, typer.Option("--timeframe", "-t", help="1m 5m 15m 1h 4h 1d ...")] = None,
+    journal: Annotated[Path | None, typer.Option("--journal", help="Folder for the journal; made anew.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Trade a simulated market with invented money; nothing to set up. Ctrl-C stops in good order."""
+    from tidegate.app.bootstrap import DEMO_DEFAULTS, REPLAY_BARS_PER_SECOND, REPLAY_TIMEFRAME, Demo
+    from tidegate.app.config import load_settings
+    from tidegate.app.daemon import run_on_loop
+    from tidegate.app.demo import run_demo
+    from tidegate.app.observability import RecordLog, configure_logging, get_logger
+    from tidegate.domain.market import SECOND_NS, BarSpec
+
+    overrides: dict[str, object] = {} if config is not None else dict(DEMO_DEFAULTS)
+    if replay is not None and config is None:
+        overrides["timeframe"] = REPLAY_TIMEFRAME
+    given = {"symbols": symbols, "timeframe": timeframe, "seed": seed, "demo.speed": speed}
+    overrides |= {key: value for key, value in given.items() if value is not None}
+    settings = load_settings(config, overrides)
+    if replay is not None and speed is None:
+        bar_s = BarSpec.of(settings.timeframe).interval_ns / SECOND_NS
+        settings = load_settings(config, overrides | {"demo.speed": REPLAY_BARS_PER_SECOND * bar_s})
+    built = Demo(settings, replay, journal or _journal_folder(settings.journal.dir))
+    watched = not as_json and sys.stdout.isatty()
+    configure_logging("error" if watched or as_json else settings.logging.level, settings.logging.format)
+    observers: list[Any] = [RecordLog(get_logger(), built.started_ns + built.history_ns)]
+    companions: list[Any] = []
+    on_alert: Callable[[Any], None] = lambda _: None  # noqa: E731
+    if watched:
+        from rich.console import Console
+
+        from tidegate.app.board import Board
+        from tidegate.app.view import LiveView
+
+        board = Board(built.kernel, built.instruments, settings.risk.initial_capital_usdt)
+        title = "demo: invented prices" if replay is None else "demo: replayed prices"
+        observers.append(board)
+        companions.append(LiveView(board, Console(), title, settings.demo.speed).run)
+        on_alert = board.alert
+    result = run_on_loop(
+        run_demo(built.parts, seconds=seconds, observers=observers, companions=companions, on_alert=on_alert)
+    )
+    if as_json:
+        print(json.dumps(result.summary))
+    else:
+        _print_demo(result.summary)
+    sys.exit(result.exit_code)
+
+
+def _journal_folder(configured: str | None) -> Path:
+    """A folder of its own for this run: under the configured one, else under the platform's state folder."""
+    from platformdirs import user_state_path
+
+    root = Path(configured) if configured else user_state_path("tidegate", appauthor=False) / "demo"
+    name = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
+    return root / name
+
+
+@app.command()
+def replay(
+    journal: Annotated[Path, typer.Argument(help="A journal folder, or any file in it.")],
+    from_seq: Annotated[int, typer.Option("--from-seq", min=0, help="Start at the snapshot before this record.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Run a journal through a fresh kernel and report the first difference; there must be none. Exits 1 on one."""
+    from tidegate.app.bootstrap import journal_reader
+    from tidegate.app.replay import replay as replay_records
+
+    reader, kernel = journal_reader(journal)
+    with _counting("replay", quiet=as_json) as advance:
+        report = replay_records(reader, kernel, from_seq=from_seq, progress=advance)
+    if as_json:
+        print(json.dumps({**report.as_dict(), "same": report.same, "notes": reader.notes}, default=str))
+    elif report.same:
+        print(f"no difference: {report.records:,} records, {report.commands:,} commands, {report.snapshots} snapshots")
+    else:
+        print(f"first difference: {report.difference}")
+    for note in () if as_json else reader.notes:
+        print(f"note: {note}", file=sys.stderr)
+    sys.exit(0 if report.same else 1)
+
+
+@contextmanager
+def _counting(title: str, *, quiet: bool) -> Iterator[Callable[[int], None] | None]:
+    """A running count on a terminal, nothing elsewhere."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(title) as status:
+        yield lambda count: status.update(f"{title}: record {count:,}")
 
 
 def _span(from_: str | None, to: str | None, timerange: str | None) -> tuple[int | None, int | None]:
@@ -212,3 +324,20 @@ def _print_summary(result: "BacktestResult", report: Path | None) -> None:
         talk.print(f"{summary['bars_per_s']:,} bars/s", style="dim")
     if report is not None:
         talk.print(f"report: {report}", markup=False)
+
+
+def _print_demo(summary: dict[str, object]) -> None:
+    """The end of a demo, for people."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="Demo: invented money", show_header=False, title_justify="left")
+    table.add_column(no_wrap=True)
+    table.add_column(justify="right")
+    for key, value in summary.items():
+        if key != "warnings" and value is not None:
+            table.add_row(key.replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value))
+    Console().print(table)
+    warnings = summary["warnings"]
+    for warning in warnings if isinstance(warnings, list) else ():
+        print(f"warning: {warning}", file=sys.stderr)

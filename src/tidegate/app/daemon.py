@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from tidegate.app.dispatch import Dispatcher, OnAlert
 from tidegate.app.inbox import Inbox, Observer
-from tidegate.domain.errors import JournalError, TidegateError, VenueError
+from tidegate.domain.errors import Interrupted, JournalError, VenueError
 from tidegate.domain.messages import Alert, Event, Operation, OperatorCommand, Severity, Subscription
 from tidegate.domain.orders import CancelOrder, Purpose
 from tidegate.kernel.kernel import Kernel
@@ -24,10 +24,6 @@ from tidegate.ports import Clock, ExecutionVenue, Journal, MarketDataFeed, Timer
 
 _T = TypeVar("_T")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-class Interrupted(TidegateError):
-    """A second signal: the process leaves without waiting for the venue."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,10 @@ class InvalidBar(DataError):
     """A bar contradicts itself: not finite, not positive, high below low, off its grid."""
 
 
+class Interrupted(TidegateError):
+    """A second signal: the process leaves without waiting for the venue."""
+
+
 class JournalError(TidegateError):
     """A journal is damaged, incomplete or of another format."""
 

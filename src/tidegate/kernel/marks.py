@@ -1,7 +1,7 @@
 """Prices seen so far: the last one of each instrument, its mark price and its last settled funding rate."""
 
 from tidegate.domain.ids import InstrumentId
-from tidegate.domain.market import Bar, FundingRate, MarkPrice, Quote
+from tidegate.domain.market import FundingRate, MarkPrice, Quote
 
 
 class Marks:
@@ -11,9 +11,6 @@ class Marks:
         self.last: dict[InstrumentId, float] = {}
         self.mark: dict[InstrumentId, float] = {}
         self.funding: dict[InstrumentId, float] = {}
-
-    def observe_bar(self, bar: Bar) -> None:
-        self.last[bar.instrument] = bar.close
 
     def observe_quote(self, quote: Quote) -> None:
         self.last[quote.instrument] = (quote.bid + quote.ask) / 2.0

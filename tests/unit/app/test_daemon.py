@@ -12,9 +12,9 @@ from tests.fakes.small_demo import CAPITAL, INTERVAL_NS, SYMBOLS, CutMarket, Rig
 from tests.fakes.venue import FakeClock, FakeFeed, FakeTimers, FakeVenue
 
 from tidegate.app.backtest import BacktestEngine
-from tidegate.app.daemon import Connections, Daemon, DaemonSummary, Interrupted, run_on_loop
+from tidegate.app.daemon import Connections, Daemon, DaemonSummary, run_on_loop
 from tidegate.domain.account import AccountSnapshot, Balance, Position
-from tidegate.domain.errors import DataError, InvariantBroken, JournalError, NotAuthorised
+from tidegate.domain.errors import DataError, Interrupted, InvariantBroken, JournalError, NotAuthorised
 from tidegate.domain.ids import InstrumentId
 from tidegate.domain.market import Bar
 from tidegate.domain.messages import (

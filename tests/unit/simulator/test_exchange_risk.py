@@ -293,6 +293,13 @@ def test_a_bad_print_of_the_last_price_does_not_liquidate_while_the_mark_is_calm
     assert len(liquidations(bench.bar((100.0, 250.0, 100.0, 100.0)))) == 1
 
 
+def test_a_bad_print_does_not_liquidate_while_orders_rest_either() -> None:
+    bench = leveraged(SELL)
+    bench.send(BUY, 1, limit="50")
+    assert bench.bar((100.0, 250.0, 100.0, 100.0), mark=(100.0, 101.0, 99.0, 100.0)) == []
+    assert bench.exchange.liquidations == 0
+
+
 def test_the_mark_alone_liquidates() -> None:
     bench = leveraged(BUY)
     (fill,) = liquidations(bench.bar(FLAT, mark=(100.0, 100.0, 90.0, 99.0)))
