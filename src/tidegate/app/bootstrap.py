@@ -2,9 +2,11 @@
 
 import difflib
 import hashlib
+import inspect
 import json
 from decimal import Decimal
 from pathlib import Path
+from traceback import extract_tb
 
 import msgspec
 
@@ -23,7 +25,7 @@ from tidegate.app.loading import load_strategy
 from tidegate.app.markets import HistoryMarket, InventedMarket
 from tidegate.app.result import BacktestResult
 from tidegate.domain.errors import ConfigError, JournalError
-from tidegate.domain.ids import InstrumentId, Nanos
+from tidegate.domain.ids import InstrumentId, Nanos, StrategyId
 from tidegate.domain.instrument import Instrument
 from tidegate.domain.margin import DEFAULT_BRACKETS
 from tidegate.domain.market import DAY_NS, BarSpec
@@ -45,6 +47,7 @@ from tidegate.simulator.frictions import (
 )
 from tidegate.simulator.session import MarketSource, Session
 from tidegate.simulator.synthetic import DEFAULT_UNIVERSE, SyntheticMarket
+from tidegate.strategies.base import BaseStrategy
 
 _FOREVER_NS = 2**62
 _MS_NS = 1_000_000
@@ -75,8 +78,21 @@ def strategy_specs(settings: Settings) -> tuple[StrategySpec, ...]:
             prototype = cls(**each.params)
         except (TypeError, ValueError) as error:
             raise ConfigError(f"strategy {each.name}: {error}") from error
+        _rehearse(each.name, prototype)
         specs.append(StrategySpec(each.name, prototype, each.symbols or settings.symbols))
     return tuple(specs)
+
+
+def _rehearse(name: StrategyId, prototype: BaseStrategy) -> None:
+    """Set a copy up and throw it away, so that a ``setup`` that raises is refused before anything runs."""
+    try:
+        prototype.fresh().prepare()
+    except (Exception, SystemExit) as error:  # the code is the user's: it may raise anything
+        own = inspect.getfile(type(prototype))
+        frames = extract_tb(error.__traceback__)
+        where = next((frame for frame in reversed(frames) if frame.filename == own), frames[-1])
+        place = f"{Path(where.filename).name}:{where.lineno}"
+        raise ConfigError(f"strategy {name}: setup raised {type(error).__name__}: {error} ({place})") from error
 
 
 def frictions(settings: Settings) -> Frictions:
@@ -144,7 +160,8 @@ class Backtest:
         self.settings = settings
         self._bar = BarSpec.of(settings.timeframe)
         self._data = DataFolder(Path(settings.data.dir))
-        self._start_ns, self._end_ns = start_ns or 0, end_ns or _FOREVER_NS
+        self._start_ns = 0 if start_ns is None else start_ns
+        self._end_ns = _FOREVER_NS if end_ns is None else end_ns
         instruments = stored_instruments(settings, self._data, self._bar, self._start_ns, self._end_ns)
         self._inferred = settings.data.exchange_info is None
         self.plan = BacktestPlan(

@@ -110,19 +110,30 @@ def backtest(
         overrides["data.dir"] = str(data)
     if capital is not None:
         overrides["risk.initial_capital_usdt"] = capital
-    if report is not None and not report.parent.is_dir():
-        raise ConfigError(f"--report: the folder {report.parent} is not there")
+    if report is not None:
+        _check_place(report)
     run = Backtest(load_settings(config, overrides), start_ns, end_ns)
     with _progress("backtest", start_ns, end_ns, quiet=as_json) as advance:
         result = run.run(advance)
     if report is not None:
         from tidegate.app.report import write_report
 
-        write_report(result, report)
+        try:
+            write_report(result, report)
+        except OSError as error:
+            raise ConfigError(f"--report: {report} cannot be written ({error.strerror})") from error
     if as_json:
         print(json.dumps(result.summary))
     else:
         _print_summary(result, report)
+
+
+def _check_place(report: Path) -> None:
+    """Refuse, before anything runs, a place where no report can be written."""
+    if report.is_dir():
+        raise ConfigError(f"--report: {report} is a folder; name a file in it, like {report / 'report.html'}")
+    if not report.parent.is_dir():
+        raise ConfigError(f"--report: the folder {report.parent} is not there")
 
 
 @app.command()
@@ -226,8 +237,12 @@ def _counting(title: str, *, quiet: bool) -> Iterator[Callable[[int], None] | No
         yield lambda count: status.update(f"{title}: record {count:,}")
 
 
+_FIRST_YEAR, _LAST_YEAR = 1970, 2100
+
+
 def _span(from_: str | None, to: str | None, timerange: str | None) -> tuple[int | None, int | None]:
     """Start and end in ns from the three options; a ``to`` that is a day includes that day."""
+    names = ("--from", "--to") if timerange is None else ("--timerange", "--timerange")
     if timerange is not None:
         if from_ or to:
             raise ConfigError("--timerange stands instead of --from and --to: give one or the other")
@@ -235,8 +250,8 @@ def _span(from_: str | None, to: str | None, timerange: str | None) -> tuple[int
         if not dash:
             raise ConfigError(f"--timerange {timerange!r}: write it like 20200101-20240831")
         from_, to = first or None, last or None
-    start_ns = _instant("--from", from_, whole_day=False) if from_ else None
-    end_ns = _instant("--to", to, whole_day=True) if to else None
+    start_ns = _instant(names[0], from_, whole_day=False) if from_ else None
+    end_ns = _instant(names[1], to, whole_day=True) if to else None
     if start_ns is not None and end_ns is not None and start_ns >= end_ns:
         raise ConfigError(f"--from {from_} is not before --to {to}: the range is empty")
     return start_ns, end_ns
@@ -248,6 +263,8 @@ def _instant(option: str, text: str, *, whole_day: bool) -> int:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise ConfigError(f"{option} {text!r} is no date; write it like 2020-01-01 or 2020-01-01T06:00") from None
+    if not _FIRST_YEAR <= moment.year <= _LAST_YEAR:
+        raise ConfigError(f"{option} {text!r} is out of range; there are markets from {_FIRST_YEAR} to {_LAST_YEAR}")
     moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     if whole_day and len(text) <= len("2020-01-01"):
         moment += timedelta(days=1)

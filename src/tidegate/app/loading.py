@@ -57,7 +57,7 @@ def _import(name: str) -> ModuleType:
         if error.name is not None and (name == error.name or name.startswith(error.name + ".")):
             raise ConfigError(f"strategy module {name!r} is not found, on the import path or in {here}") from None
         raise ConfigError(f"strategy module {name!r} cannot be imported: {error}") from error
-    except Exception as error:  # a user's module may raise anything while it is imported
+    except (Exception, SystemExit) as error:  # a user's module may raise anything while it is imported
         raise ConfigError(f"strategy module {name!r} cannot be imported: {type(error).__name__}: {error}") from error
 
 
@@ -71,7 +71,7 @@ def _from_file(path: Path) -> ModuleType:
     sys.modules[spec.name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # as above
+    except (Exception, SystemExit) as error:  # as above
         del sys.modules[spec.name]
         raise ConfigError(f"strategy file {path} cannot be imported: {type(error).__name__}: {error}") from error
     return module

@@ -42,8 +42,11 @@ class SmartOrderRouter:
         """Orders that bring ``held`` to ``target``, counting those under way.
 
         When what is under way goes the wrong way or too far, it is cancelled first; the caller routes again when the
-        cancellation is confirmed, for it may have raced with a fill.
+        cancellation is confirmed, for it may have raced with a fill. While the position is being left at the market
+        nothing is routed: an exit is never called back for a target.
         """
+        if self._blotter.working(instrument.id, Purpose.FLATTEN):
+            return NOTHING
         under_way = self._blotter.working_qty(instrument.id)
         missing = target - held - under_way
         if missing == 0:
@@ -63,9 +66,7 @@ class SmartOrderRouter:
 
     def _cancels(self, instrument: InstrumentId) -> tuple[CancelOrder, ...]:
         return tuple(
-            CancelOrder(order.approved.id, instrument)
-            for purpose in (Purpose.TARGET, Purpose.FLATTEN)
-            for order in self._blotter.working(instrument, purpose)
+            CancelOrder(order.approved.id, instrument) for order in self._blotter.working(instrument, Purpose.TARGET)
         )
 
     @staticmethod

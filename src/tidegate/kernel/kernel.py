@@ -514,10 +514,12 @@ class Kernel:
             self._close(desk, closing(report.instrument, held.exact.qty), view, out)
 
     def _on_end(self, desk: _Desk, order: Order, out: list[Command]) -> None:
-        """An order ended without filling: the stop is placed again, a target is routed again if we asked for it."""
+        """An order ended without filling: what it guarded or was leaving is guarded again, a target is routed again
+        if we asked for it."""
         price = self._marks.last.get(desk.instrument.id, 0.0)
-        protective = order.approved.purpose is _PROTECTION
-        if protective and self._protection.gone(desk.instrument.id, order.approved.id) and desk.holding.qty:
+        purpose = order.approved.purpose
+        bare = purpose is _PROTECTION and self._protection.gone(desk.instrument.id, order.approved.id)
+        if desk.holding.qty and (bare or purpose is Purpose.FLATTEN):
             self._protect_if_enabled(desk, price, out)
         self._reroute(desk, price, out)
 

@@ -68,11 +68,19 @@ def test_what_is_missing(target: str, held: str, working: list[str], orders: lis
 
 def test_what_goes_the_wrong_way_is_cancelled_and_nothing_sent() -> None:
     desk = Desk()
-    first, second = desk.enter("1"), desk.enter("0.5", Purpose.FLATTEN)
+    first, second = desk.enter("1"), desk.enter("0.5")
     desk.enter("-1", Purpose.PROTECTION)
     route = desk.route("0.5", "0")
     assert [cancel.id for cancel in route.cancels] == [first, second]
     assert route.intents == ()
+
+
+def test_an_exit_under_way_is_never_called_back() -> None:
+    desk = Desk()
+    desk.enter("-1")
+    desk.enter("-1", Purpose.FLATTEN)
+    for target in ("-1", "0", "0.5", "2"):
+        assert desk.route(target, "1") == Route()
 
 
 def test_a_triggered_stop_is_under_way() -> None:
