@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
-from tests.fakes.venue import FakeClock
 
+from tests.fakes.venue import FakeClock
 from tidegate.adapters.sim.clock import SimClock
 from tidegate.adapters.system.clock import SystemClock
 from tidegate.ports import Clock

@@ -6,10 +6,10 @@ from contextlib import asynccontextmanager
 from decimal import Decimal
 
 import pytest
+
 from tests.fakes.journal import MemoryJournal
 from tests.fakes.small_demo import CAPITAL, rig
 from tests.fakes.venue import FakeVenue
-
 from tidegate.adapters.sim.pace import Pace
 from tidegate.adapters.sim.venue import SimVenue
 from tidegate.domain.account import AccountSnapshot, Balance

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tests.fakes.history import MemoryHistory
 from tests.unit.adapters.files.bar_files import HOUR, HOUR_MS, Row, hours, joined, write_bars, write_lines
-
 from tidegate.adapters.files.history import DataFolder
 from tidegate.domain.errors import DataError, InvalidBar, OutOfOrder
 from tidegate.domain.ids import InstrumentId

@@ -5,8 +5,8 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from tests.fakes.journal import MemoryJournal
 
+from tests.fakes.journal import MemoryJournal
 from tidegate.adapters.files.journal import FileJournal, JournalHeader
 from tidegate.domain.errors import JournalError
 from tidegate.domain.ids import ClientOrderId, InstrumentId

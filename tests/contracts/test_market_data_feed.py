@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import get_args
 
 import pytest
+
 from tests.fakes.journal import MemoryJournal
 from tests.fakes.small_demo import INTERVAL_NS, SYMBOLS, CutMarket, rig
 from tests.fakes.venue import FakeFeed
-
 from tidegate.adapters.sim.venue import SimVenue
 from tidegate.domain.errors import DataError
 from tidegate.domain.ids import InstrumentId

@@ -6,10 +6,10 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 import pytest
+
 from tests.fakes.journal import MemoryJournal
 from tests.fakes.small_demo import rig
 from tests.fakes.venue import FakeClock, FakeTimers
-
 from tidegate.adapters.system.clock import ClockTimers
 from tidegate.domain.messages import SetTimer, TimerFired
 from tidegate.ports import Timers

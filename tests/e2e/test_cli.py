@@ -10,13 +10,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
+
 from tests.fakes.command_line import Outcome, assert_refused, process, tidegate
 from tests.unit.adapters.files.bar_files import FIRST_MS, HOUR_MS, Row, csv_lines, hours, write_bars, write_lines
-
 from tidegate.adapters.files.journal_lines import frame, unframe
 from tidegate.app.cli import app
 
-HEAVY = {"hmmlearn", "numba", "numpy", "pandas", "plotly", "pyarrow", "scipy", "sklearn", "pydantic"}
+HEAVY = {"hmmlearn", "numba", "numpy", "pandas", "plotly", "pyarrow", "scipy", "sklearn"}
 VERBS = [command.callback.__name__ for command in app.registered_commands if command.callback]
 
 STRATEGIES = """

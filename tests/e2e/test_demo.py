@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+
 from tests.fakes.journal import MemoryJournal
 from tests.fakes.small_demo import CAPITAL, CutMarket, Rig, file_journal, fresh_kernel, plan, rig
-
 from tidegate.adapters.files.journal import read_journal
 from tidegate.app.board import Board
 from tidegate.app.daemon import run_on_loop

@@ -6,8 +6,8 @@ from decimal import Decimal
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.kernel.worlds import BUSY, contract, invented, run, spec
 
+from tests.unit.kernel.worlds import BUSY, contract, invented, run, spec
 from tidegate.domain.errors import InvariantBroken
 from tidegate.domain.margin import liquidation_price
 from tidegate.domain.market import MINUTE_NS

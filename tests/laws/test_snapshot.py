@@ -8,8 +8,8 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.kernel.worlds import BTC, BUSY, ETH, Hand, Run, by_bar, contract, invented, loose, run, spec
 
+from tests.unit.kernel.worlds import BTC, BUSY, ETH, Hand, Run, by_bar, contract, invented, loose, run, spec
 from tidegate.domain.errors import InvariantBroken
 from tidegate.domain.messages import Event, KernelSnapshot, Operation, OperatorCommand
 from tidegate.domain.signals import Signal

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.kernel.worlds import BUSY, CAPITAL, Tables, invented, rows_of, spec
 
 import tidegate.strategies
+from tests.unit.kernel.worlds import BUSY, CAPITAL, Tables, invented, rows_of, spec
 from tidegate.app.backtest import BacktestEngine, BacktestPlan
 from tidegate.domain.ids import InstrumentId, Nanos
 from tidegate.domain.messages import Command

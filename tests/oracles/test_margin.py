@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from tests.unit.simulator.bench import COIN, Bench, only
 
+from tests.unit.simulator.bench import COIN, Bench, only
 from tidegate.domain.margin import (
     DEFAULT_BRACKETS,
     Bracket,

@@ -3,6 +3,7 @@
 from decimal import Decimal
 
 import numpy as np
+
 from tests.unit.kernel.worlds import (
     BTC,
     ETH,
@@ -19,7 +20,6 @@ from tests.unit.kernel.worlds import (
     table_of,
     targets,
 )
-
 from tidegate.domain.market import HOUR_NS, Bar
 from tidegate.domain.messages import TimerFired
 from tidegate.domain.signals import Signal

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from tests.unit.simulator.bench import Orders, contract, only
 from tests.unit.simulator.markets import drive
-
 from tidegate.adapters.files.history import DataFolder
 from tidegate.domain.ids import InstrumentId, Nanos
 from tidegate.domain.market import HOUR_NS, Bar, BarSpec, FundingRate, InstrumentStatus

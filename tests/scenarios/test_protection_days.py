@@ -6,6 +6,7 @@ from decimal import Decimal
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+
 from tests.unit.kernel.worlds import (
     BTC,
     BUSY,
@@ -25,7 +26,6 @@ from tests.unit.kernel.worlds import (
     table_of,
     targets,
 )
-
 from tidegate.domain.market import HOUR_NS, Bar
 from tidegate.domain.messages import Command, Event
 from tidegate.domain.orders import ApprovedOrder, OrderFilled, OrderReport, Purpose, Side

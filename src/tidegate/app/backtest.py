@@ -19,7 +19,7 @@ from tidegate.domain.errors import TidegateError
 from tidegate.domain.ids import InstrumentId, Nanos
 from tidegate.domain.instrument import Instrument
 from tidegate.domain.ledger import EXACT
-from tidegate.domain.market import DAY_NS
+from tidegate.domain.market import DAY_NS, Bar
 from tidegate.domain.messages import Alert, FundingPaid, Halt, Severity
 from tidegate.domain.orders import OrderFilled
 from tidegate.domain.signals import Decision
@@ -94,11 +94,11 @@ class BacktestEngine:
                 midnight_ns = now_ns - now_ns % DAY_NS + DAY_NS
                 if progress is not None:
                     progress(now_ns)
-            kind = type(event)
-            if kind is OrderFilled:
-                tally.fill(cast(OrderFilled, event))
-            elif kind is FundingPaid:
-                tally.funded(cast(FundingPaid, event))
+            if type(event) is not Bar:
+                if type(event) is OrderFilled:
+                    tally.fill(event)
+                elif type(event) is FundingPaid:
+                    tally.funded(event)
             commands = handle(event)
             if commands:
                 for command in commands:

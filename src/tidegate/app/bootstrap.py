@@ -62,9 +62,9 @@ def kernel_settings(settings: Settings, gen: int = 0) -> KernelSettings:
         BarSpec.of(settings.timeframe).interval_ns,
         settings.account,
         gen,
-        limits=RiskLimits(**settings.risk.model_dump()),
-        sizing=SizingSettings(**settings.sizing.model_dump()),
-        portfolio=PortfolioSettings(**settings.portfolio.model_dump()),
+        limits=RiskLimits(**dict(settings.risk)),
+        sizing=SizingSettings(**dict(settings.sizing)),
+        portfolio=PortfolioSettings(**dict(settings.portfolio)),
         protection=ProtectionSettings(settings.protection.mode == "stop", settings.protection.disaster_stop_frac),
     )
 

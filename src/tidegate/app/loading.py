@@ -7,6 +7,7 @@ import inspect
 import sys
 from pathlib import Path
 from types import ModuleType
+from zlib import crc32
 
 from tidegate.domain.errors import ConfigError
 from tidegate.strategies.base import BaseStrategy
@@ -64,7 +65,9 @@ def _import(name: str) -> ModuleType:
 def _from_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise ConfigError(f"strategy file {path} is not there")
-    spec = importlib.util.spec_from_file_location(f"tidegate_user_{path.stem}", path.resolve())
+    place = path.resolve()
+    name = f"tidegate_user_{path.stem}_{crc32(bytes(place)):08x}"  # two files may have one name
+    spec = importlib.util.spec_from_file_location(name, place)
     if spec is None or spec.loader is None:
         raise ConfigError(f"strategy file {path} is no Python file")
     module = importlib.util.module_from_spec(spec)

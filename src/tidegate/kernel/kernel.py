@@ -161,6 +161,8 @@ class Kernel:
     ) -> None:
         self._settings = settings
         self._portfolio = settings.portfolio
+        self._gross_leverage = settings.portfolio.gross_leverage
+        self._protects = settings.protection.enabled
         self._interval_ns = settings.interval_ns
         self._marks = Marks()
         self._barrier = Barrier()
@@ -190,9 +192,9 @@ class Kernel:
         self._seq += 1
         if event.recv_ns > self._now_ns:
             self._now_ns = event.recv_ns
+        if type(event) is Bar:
+            return self._on_bar(event)
         match event:
-            case Bar():
-                return self._on_bar(event)
             case OrderFilled():
                 return self._on_fill(event)
             case (
@@ -244,8 +246,9 @@ class Kernel:
         if desk is None or bar.interval_ns != self._interval_ns or desk.delisted:
             return NOTHING
         out: list[Command] = []
+        decide = self._wishes.decide
         for slot in desk.slots:
-            if slot.feed.advance(bar) and slot.fault is None and self._wishes.decide(slot, self._view(desk, slot, bar)):
+            if slot.feed.advance(bar) and decide(slot, self._view(desk, slot, bar)):
                 self._changed_wish(desk, slot, bar, out)
         arrival = self._barrier.arrive(instrument, bar.ts_ns)
         if arrival is COMPLETE:
@@ -260,7 +263,10 @@ class Kernel:
         funding = self._marks.funding.get(bar.instrument)
         if held.qty == 0.0:
             return View(bar, 0.0, None, funding)
-        scale = self._equity() * slot.budget * self._portfolio.gross_leverage
+        equity = self._known_equity
+        if equity is None:
+            equity = self._equity()
+        scale = equity * slot.budget * self._gross_leverage
         position = held.qty * bar.close / scale if scale > 0.0 else 0.0
         return View(bar, position, held.cost / held.qty, funding)
 
@@ -279,9 +285,11 @@ class Kernel:
         if not self._lifecycle.trades:
             return
         last = self._marks.last
-        equity = self._equity()
+        equity = self._known_equity
+        if equity is None:
+            equity = self._equity()
         alone = self._alone
-        protects = self._settings.protection.enabled
+        protects = self._protects
         flattening = self._lifecycle.flattening
         for desk in self._traded:
             if desk.delisted:

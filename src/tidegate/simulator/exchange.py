@@ -349,15 +349,14 @@ class Exchange:
         added = _exposure(market, order.side.sign * float(order.qty)) - _exposure(market)
         if added <= 0.0:
             return None
-        gross = sum(
-            _exposure(each) * each.valuation
-            for each in self._markets.values()
-            if each.qty or each.waiting or each.limits
-        )
+        gross = 0.0
+        for each in self._markets.values():
+            if each.qty or each.waiting or each.limits:
+                gross += _exposure(each) * each.valuation
         needed = (gross + added * price) / self._leverage
-        state = self._margin_state()
-        if needed > state.balance:
-            return "MARGIN", f"needs {needed:.2f} {QUOTE} of margin, has {state.balance:.2f}"
+        balance = self._wallet_float + sum(each.qty * each.valuation - each.cost for each in self._held)
+        if needed > balance:
+            return "MARGIN", f"needs {needed:.2f} {QUOTE} of margin, has {balance:.2f}"
         return None
 
     # ---- inside a bar -------------------------------------------------------------------------------------------
@@ -658,6 +657,8 @@ def _prices(order: ApprovedOrder) -> Iterable[tuple[str, Decimal]]:
 
 def _exposure(market: _Market, extra: float = 0.0) -> float:
     """The larger of what the position becomes if all buys, or all sells, fill, with one more order of ``extra``."""
+    if not (market.waiting or market.limits):
+        return max(abs(market.qty), abs(market.qty + extra))
     buys, sells = max(extra, 0.0), max(-extra, 0.0)
     for queue in (market.waiting, market.limits):
         for resting in queue:

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 
 import pytest
+
 from tests.fakes.journal import MemoryJournal
 from tests.fakes.small_demo import CAPITAL, INTERVAL_NS, SYMBOLS, CutMarket, Rig, fresh_kernel, plan, rig
 from tests.fakes.venue import FakeClock, FakeFeed, FakeTimers, FakeVenue
-
 from tidegate.app.backtest import BacktestEngine
 from tidegate.app.daemon import Connections, Daemon, DaemonSummary, run_on_loop
 from tidegate.domain.account import AccountSnapshot, Balance, Position

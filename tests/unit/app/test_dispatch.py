@@ -5,8 +5,8 @@ from decimal import Decimal
 
 import msgspec
 import pytest
-from tests.fakes.venue import FakeClock, FakeTimers, FakeVenue
 
+from tests.fakes.venue import FakeClock, FakeTimers, FakeVenue
 from tidegate.app.dispatch import Dispatcher
 from tidegate.domain.account import AccountSnapshot
 from tidegate.domain.errors import (

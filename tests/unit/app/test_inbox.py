@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 
 import pytest
-from tests.fakes.journal import MemoryJournal
 
+from tests.fakes.journal import MemoryJournal
 from tidegate.app.inbox import Inbox
 from tidegate.domain.errors import InvariantBroken, JournalError
 from tidegate.domain.ids import ClientOrderId, InstrumentId

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tests.fakes.small_demo import CutMarket, file_journal, fresh_kernel, rig
 
+from tests.fakes.small_demo import CutMarket, file_journal, fresh_kernel, rig
 from tidegate.adapters.files.journal import FileJournal, JournalHeader, read_journal
 from tidegate.app.demo import run_demo
 from tidegate.app.replay import replay

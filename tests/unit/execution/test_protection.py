@@ -3,8 +3,8 @@
 from decimal import Decimal
 
 import pytest
-from tests.unit.kernel.worlds import BTC, contract
 
+from tests.unit.kernel.worlds import BTC, contract
 from tidegate.domain.ids import ClientOrderId
 from tidegate.domain.orders import Side
 from tidegate.execution.protection import NOTHING, Protect, Protection, ProtectionSettings

@@ -5,8 +5,8 @@ from decimal import Decimal
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.kernel.worlds import BTC, contract
 
+from tests.unit.kernel.worlds import BTC, contract
 from tidegate.domain.ids import ClientOrderId
 from tidegate.domain.market import Bar
 from tidegate.domain.orders import OrderAccepted, OrderCanceled, OrderIntent, OrderTriggered, OrderType, Purpose, Side

@@ -3,8 +3,8 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.kernel.worlds import BTC, ETH, SOL
 
+from tests.unit.kernel.worlds import BTC, ETH, SOL
 from tidegate.kernel.barrier import Arrival, Barrier
 
 

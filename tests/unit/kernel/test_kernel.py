@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tests.unit.kernel.worlds import (
     BTC,
     CAPITAL,
@@ -25,7 +26,6 @@ from tests.unit.kernel.worlds import (
     stops,
     targets,
 )
-
 from tidegate.domain.account import AccountSnapshot, Balance, Position
 from tidegate.domain.errors import ConfigError, InvariantBroken
 from tidegate.domain.ids import ClientOrderId, InstrumentId

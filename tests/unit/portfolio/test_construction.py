@@ -1,8 +1,8 @@
 """From wishes to weights, and the band inside which nothing is traded."""
 
 import pytest
-from tests.unit.kernel.worlds import BTC
 
+from tests.unit.kernel.worlds import BTC
 from tidegate.domain.signals import TargetWeight
 from tidegate.portfolio.construction import PortfolioSettings, Wish, blend, worth_trading
 

@@ -5,8 +5,8 @@ from decimal import Decimal
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.kernel.worlds import BTC, ETH
 
+from tests.unit.kernel.worlds import BTC, ETH
 from tidegate.domain.ids import ClientOrderId, InstrumentId
 from tidegate.domain.messages import FundingPaid
 from tidegate.domain.orders import OrderFilled, Side

@@ -5,8 +5,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.unit.kernel.worlds import contract
 
+from tests.unit.kernel.worlds import contract
 from tidegate.domain.orders import OrderIntent, OrderType, Purpose, Side
 from tidegate.domain.signals import Reason, Refusal, TargetPosition
 from tidegate.risk.gate import RiskGate

@@ -7,8 +7,8 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.kernel.worlds import contract
 
+from tests.unit.kernel.worlds import contract
 from tidegate.domain.errors import ConfigError
 from tidegate.domain.margin import max_qty_at_distance
 from tidegate.domain.signals import TargetWeight

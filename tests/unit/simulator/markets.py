@@ -6,7 +6,6 @@ from decimal import Decimal
 from typing import Any
 
 from tests.unit.simulator.bench import START_NS, contract
-
 from tidegate.domain.ids import InstrumentId, Nanos
 from tidegate.domain.market import HOUR_NS, FundingRate
 from tidegate.domain.messages import Command, Event

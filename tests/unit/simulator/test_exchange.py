@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.simulator.bench import BUY, COIN, OTHER, SELL, START_NS, Bench, contract, fills, hour_bar, names, only
 
+from tests.unit.simulator.bench import BUY, COIN, OTHER, SELL, START_NS, Bench, contract, fills, hour_bar, names, only
 from tidegate.domain.ids import ClientOrderId
 from tidegate.domain.market import HOUR_NS
 from tidegate.domain.orders import (

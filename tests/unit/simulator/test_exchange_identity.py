@@ -4,9 +4,9 @@ from decimal import Decimal
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from tests.unit.simulator.bench import COIN, OTHER, Orders, only, table
 from tests.unit.simulator.markets import Market, drive
-
 from tidegate.domain.ids import InstrumentId
 from tidegate.domain.ledger import Ledger
 from tidegate.domain.market import Bar

@@ -4,8 +4,8 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from tests.unit.simulator.bench import BUY, COIN, OTHER, SELL, Bench, contract, fills, names, only
 
+from tests.unit.simulator.bench import BUY, COIN, OTHER, SELL, Bench, contract, fills, names, only
 from tidegate.domain.instrument import Instrument
 from tidegate.domain.margin import with_amounts
 from tidegate.domain.messages import ExecutionReport, FundingPaid, Transfer

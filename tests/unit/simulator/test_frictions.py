@@ -5,8 +5,8 @@ from math import log, sqrt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.simulator.bench import hour_bar
 
+from tests.unit.simulator.bench import hour_bar
 from tidegate.domain.market import HOUR_NS
 from tidegate.quant.impact import square_root_impact_frac
 from tidegate.simulator.frictions import FixedSlippage, Frictions, Latency, NoSlippage, SpreadImpactSlippage

@@ -3,8 +3,8 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.simulator.bench import contract
 
+from tests.unit.simulator.bench import contract
 from tidegate.domain.margin import DEFAULT_BRACKETS, liquidation_price
 from tidegate.simulator.liquidation import MarginState, margin_used_up, takeover_price
 

@@ -7,11 +7,11 @@ from itertools import pairwise
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tests.unit.simulator.bench import BUY, COIN, OTHER, SELL, START_NS, Orders, fills, names, only, table
 from tests.unit.simulator.markets import Market, drive, hours
-
 from tidegate.domain.account import AccountSnapshot
 from tidegate.domain.errors import OutOfOrder
 from tidegate.domain.ids import InstrumentId
@@ -392,6 +392,24 @@ def test_what_comes_later_changes_nothing_before(count: int) -> None:
     cut = drive(Market({COIN: part(WALKED, 0, count)}, {COIN: [(8, 0.01), (16, 0.01)]}).session(), buyer())
     kept = [event for event in cut if event.recv_ns <= hours(count)]
     assert whole[: len(kept)] == kept
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.sampled_from([FLAT, MOVES, EMPTY, GAP]), min_size=1, max_size=70),
+    st.lists(st.integers(0, 69), max_size=5),
+    st.sets(st.integers(1, 69), max_size=5),
+)
+def test_the_way_of_a_lone_instrument_is_the_common_one(
+    rows: list[tuple[float, ...]], cuts: list[int], settlements: set[int]
+) -> None:
+    bars = table([FLAT, *rows])
+    edges = [0, *sorted(min(cut, len(bars)) for cut in cuts), len(bars)]
+    chunks = [Chunk(part(bars, *pair)) for pair in pairwise(edges)]
+    market = Market({COIN: chunks}, {COIN: [(hour, 0.01) for hour in sorted(settlements)]})
+    common = market.session()
+    common._undisturbed = lambda _: iter(())  # type: ignore[method-assign]
+    assert drive(market.session(), buyer()) == drive(common, buyer())
 
 
 def test_a_chunk_is_announced_before_its_first_bar_and_after_the_last_one_was_handled() -> None:

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tests.unit.adapters.files.bar_files import (
     EVER,
     FIRST_MS,
@@ -23,7 +24,6 @@ from tests.unit.adapters.files.bar_files import (
     write_bars,
     write_lines,
 )
-
 from tidegate.adapters.files.history import DataFolder, infer_interval, load_bar_file
 from tidegate.domain.errors import DataError
 from tidegate.domain.ids import InstrumentId

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.unit.adapters.files.bar_files import EVER, FIRST_MS, HOUR, HOUR_MS, csv_lines, hours, write_bars, write_lines
 
+from tests.unit.adapters.files.bar_files import EVER, FIRST_MS, HOUR, HOUR_MS, csv_lines, hours, write_bars, write_lines
 from tidegate.adapters.files.history import DataFolder, load_bar_file
 from tidegate.domain.errors import DataError, InvalidBar, OutOfOrder
 from tidegate.domain.ids import InstrumentId

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from tests.unit.adapters.files.bar_files import EVER, HOUR, joined
 
+from tests.unit.adapters.files.bar_files import EVER, HOUR, joined
 from tidegate.adapters.files.history import DataFolder, infer_interval, load_bar_file
 from tidegate.domain.errors import DataError
 from tidegate.domain.ids import InstrumentId
