@@ -1,7 +1,7 @@
 """The same trades by thirty lines of plain Python: an account that shares no code with the engine."""
 
 from collections.abc import Sequence
-from decimal import Decimal, getcontext
+from decimal import Decimal, localcontext
 from typing import NamedTuple
 
 
@@ -25,7 +25,20 @@ def plain_account(
     fee_rate: Decimal = Decimal("0.0005"),
 ) -> tuple[list[PlainFill], Decimal]:
     """Fills and final equity (an open position at the last close) of the crossover, market orders at the next open."""
-    getcontext().prec = 80
+    with localcontext() as context:
+        context.prec = 80
+        return _account(opens, closes, fast_bars, slow_bars, qty, capital, fee_rate)
+
+
+def _account(
+    opens: Sequence[float],
+    closes: Sequence[float],
+    fast_bars: int,
+    slow_bars: int,
+    qty: Decimal,
+    capital: Decimal,
+    fee_rate: Decimal,
+) -> tuple[list[PlainFill], Decimal]:
     fast = slow = closes[0]
     a, b = 2.0 / (fast_bars + 1.0), 2.0 / (slow_bars + 1.0)
     cash, held, wanted = capital, Decimal(0), Decimal(0)

@@ -18,8 +18,8 @@ PROGRAM = """
 import json, signal, sys, time
 import tiny
 if "wait" in sys.argv:
-    print("waiting", flush=True)
     try:
+        print("waiting", flush=True)
         time.sleep(60)
     except KeyboardInterrupt:
         print("stopped by hand")

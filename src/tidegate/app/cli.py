@@ -31,7 +31,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Automated trading on Binance USD-M futures: the same kernel in backtest, demo, paper and live.",
+    help="Automated trading on Binance USD-M futures: one kernel for backtest and demo, and for live trading to come.",
 )
 
 Config = Annotated[Path | None, typer.Option("--config", "-c", help="YAML configuration file.")]
@@ -42,7 +42,7 @@ Symbols = Annotated[str | None, typer.Option("--symbols", help="Comma-separated,
 def main() -> None:
     """Run the command line; every expected failure is one line on stderr."""
     try:
-        app()
+        app(prog_name="tidegate")
     except (ConfigError, DataError, JournalError) as error:
         _fail(2, error)
     except Interrupted:
@@ -156,15 +156,15 @@ def demo(
     from tidegate.app.observability import RecordLog, configure_logging, get_logger
     from tidegate.domain.market import SECOND_NS, BarSpec
 
-    overrides: dict[str, object] = {} if config is not None else dict(DEMO_DEFAULTS)
+    defaults = dict(DEMO_DEFAULTS) if config is None else {}
     if replay is not None and config is None:
-        overrides["timeframe"] = REPLAY_TIMEFRAME
+        defaults["timeframe"] = REPLAY_TIMEFRAME
     given = {"symbols": symbols, "timeframe": timeframe, "seed": seed, "demo.speed": speed}
-    overrides |= {key: value for key, value in given.items() if value is not None}
-    settings = load_settings(config, overrides)
+    overrides = {key: value for key, value in given.items() if value is not None}
+    settings = load_settings(config, overrides, defaults)
     if replay is not None and speed is None:
         bar_s = BarSpec.of(settings.timeframe).interval_ns / SECOND_NS
-        settings = load_settings(config, overrides | {"demo.speed": REPLAY_BARS_PER_SECOND * bar_s})
+        settings = load_settings(config, overrides | {"demo.speed": REPLAY_BARS_PER_SECOND * bar_s}, defaults)
     built = Demo(settings, replay, journal or _journal_folder(settings.journal.dir))
     watched = not as_json and sys.stdout.isatty()
     configure_logging("error" if watched or as_json else settings.logging.level, settings.logging.format)

@@ -180,7 +180,7 @@ class ExecutionSettings(Section):
 class SlippageSettings(Section):
     """What a market order pays beyond the printed price."""
 
-    model: Literal["none", "bps", "spread_impact"] = "none"
+    model: Literal["none", "bps", "spread_impact"] = "spread_impact"
     bps: Real = Field(default=1.0, ge=0, lt=10_000)
     impact: Real = Field(default=0.8, ge=0, le=100)
 
@@ -214,7 +214,7 @@ class DemoSettings(Section):
 
 
 class JournalSettings(Section):
-    """Where and how the record of every event and command is kept; null is no journal."""
+    """Where and how a demo keeps the record of every event and command; no folder means the user's state folder."""
 
     dir: str | None = None
     fsync: bool = True
@@ -297,8 +297,12 @@ class Settings(Section):
         return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def load_settings(path: Path | None = None, overrides: Mapping[str, object] | None = None) -> Settings:
-    """Read and check the settings: ``overrides`` over environment over the YAML file at ``path`` over defaults.
+def load_settings(
+    path: Path | None = None,
+    overrides: Mapping[str, object] | None = None,
+    defaults: Mapping[str, object] | None = None,
+) -> Settings:
+    """Read and check the settings: ``overrides`` over environment over the YAML file at ``path`` over ``defaults``.
 
     ``overrides`` is shaped like the file; a dotted key (``"risk.max_leverage"``) is short for the nested one. ``None``
     is the file's ``null``: at the top it means "not given". Raises ``ConfigError`` with one line that names the source
@@ -308,6 +312,7 @@ def load_settings(path: Path | None = None, overrides: Mapping[str, object] | No
         Layer("command line", nested(overrides or {})),
         Layer("environment", environment(_Variables)),
         Layer(str(path) if path else "configuration", read_yaml(path) if path else {}),
+        Layer("defaults", nested(defaults or {})),
     ]
     merged: dict[str, Any] = {}
     for layer in reversed(layers):
@@ -330,7 +335,7 @@ def _complaint(error: ValidationError, layers: list[Layer]) -> str:
     problems = by_cause(error)
     loc = location(problems[0])
     ends = range(len(loc), 0, -1)  # a key that is missing belongs to whoever wrote the section around it
-    source = next((layer.name for end in ends for layer in layers if layer.has(loc[:end])), layers[-1].name)
+    source = next((layer.name for end in ends for layer in layers if layer.has(loc[:end])), layers[2].name)
     if source == "environment":
         source = f"environment {ENV_PREFIX}{'__'.join(str(key).upper() for key in loc)}"
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""

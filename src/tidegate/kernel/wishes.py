@@ -80,7 +80,7 @@ class StrategyManager:
             signal = slot.strategy.decide(view)
             if signal is None or signal == slot.wish:
                 return False
-        except Exception as error:  # a strategy is a guest: whatever it raises ends the strategy, not the daemon
+        except (Exception, SystemExit) as error:  # a guest: whatever it raises ends the strategy, not the daemon
             where = extract_tb(error.__traceback__)[-1]
             slot.fault = f"{type(error).__name__}: {error} ({where.filename.rpartition('/')[2]}:{where.lineno})"
             slot.restate()

@@ -94,7 +94,7 @@ def test_the_frictions_are_those_configured(slippage: dict[str, object], expecte
     simulation = {"slippage": slippage, "latency_ms": 12.5, "volume_share": 0.2, "delisting": False}
     made = frictions(settings(simulation=simulation))
     assert made.slippage == expected
-    assert made.latency.ns == 12_500_000
+    assert made.latency.latency_ns == 12_500_000
     assert (made.volume_share, made.trade_empty_bars) == (0.2, True)
 
 

@@ -83,7 +83,7 @@ def test_defaults_are_the_documented_ones() -> None:
         "simulation": {
             "taker_fee": "0.0005",
             "maker_fee": "0.0002",
-            "slippage": {"model": "none", "bps": 1.0, "impact": 0.8},
+            "slippage": {"model": "spread_impact", "bps": 1.0, "impact": 0.8},
             "latency_ms": 0.0,
             "volume_share": 0.1,
             "delisting": True,

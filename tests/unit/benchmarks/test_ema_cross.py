@@ -80,7 +80,7 @@ def both(tables: list[BarTable], qty: Decimal = QTY) -> tuple[list[PlainFill], l
     return fills_of(engine, stored), expected
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
     rows=st.integers(51, 220),

@@ -627,6 +627,7 @@ def test_a_settlement_is_not_protected_any_more() -> None:
 
 BROKEN = [
     RuntimeError("no"),
+    SystemExit(3),
     Signal(float("nan")),
     Signal(float("inf")),
     Signal(1.5),

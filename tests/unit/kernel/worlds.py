@@ -94,7 +94,7 @@ def scripted(script: Script) -> BaseStrategy:
 
     def decide(self: BaseStrategy, view: View) -> Signal | None:
         answer = script(view)
-        if isinstance(answer, Exception):
+        if isinstance(answer, (Exception, SystemExit)):
             raise answer
         return answer  # type: ignore[no-any-return]
 

@@ -25,6 +25,7 @@ from tidegate.quant.bars import BarTable
 
 _MARKET_FOLDER = "um"
 _INFER_ROWS = 10_000
+_OPEN_END_NS = 4_102_444_800 * SECOND_NS  # the year 2100: a range that goes on that long was asked for without an end
 
 
 class DataFolder:
@@ -214,7 +215,8 @@ class _Series:
         if first_ns is None:
             raise DataError(f"{self._path}: the file has no rows")
         if not found and self._schema is not MARKS:
-            asked = f"no bar opens from {utc(self._start_ns)} up to {utc(self._end_ns)}"
+            until = "on" if self._end_ns >= _OPEN_END_NS else f"up to {utc(self._end_ns)}"
+            asked = f"no bar opens from {utc(self._start_ns)} {until}"
             raise DataError(f"{self._path}: {asked}; the file has {utc(first_ns)} to {utc(last_ns)}")
 
     def _table(self, open_ns: NDArray[np.int64], columns: list[NDArray[np.float64]]) -> BarTable:

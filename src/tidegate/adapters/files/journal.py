@@ -87,6 +87,8 @@ class FileJournal:
         """A new journal in ``folder``, which is made when it is not there and must not hold one yet."""
         if segments(folder, LEDGER) or segments(folder, TAPE):
             raise JournalError(f"{folder}: there is a journal already; reopen it, or name another folder")
+        if folder.is_dir() and any(folder.iterdir()):
+            raise JournalError(f"{folder}: a journal begins in an empty folder, and this one holds other files")
         try:
             folder.mkdir(parents=True, exist_ok=True)
             return cls(folder, header, snapshot, _Limits(segment_bytes, snapshot_every, fsync))
