@@ -73,10 +73,10 @@ class BacktestEngine:
 
     def run(self, progress: Progress | None = None) -> None:
         """Run to the end of the data. Raises ``StrategyFailed`` when a strategy does, ``DataError`` for bad data."""
-        started = perf_counter()
         with _quiet_collector():
+            started = perf_counter()
             self._loop(progress)
-        self.seconds = perf_counter() - started
+            self.seconds = perf_counter() - started
         if self._ended_ns:
             self.tally.finish(self._ended_ns, self._equity())
 

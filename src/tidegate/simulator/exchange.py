@@ -251,13 +251,13 @@ class Exchange:
     def range(self, bar: Bar, mark: Bar | None = None) -> Iterable[ExecutionReport]:
         """Everything between the open and the end of a bar; ``mark`` is the mark price bar of the same interval."""
         market = self._markets[bar.instrument]
-        reports: list[ExecutionReport] = []
+        reports: Iterable[ExecutionReport] = NOTHING
         if market.stops or market.limits or market.waiting:
-            self._within(market, bar, mark or bar, reports)
+            self._within(market, bar, mark or bar, reports := [])
         elif market.qty:
             seen = mark or bar
             if not (seen.low > market.safe_price if market.qty > 0.0 else seen.high < market.safe_price):
-                self._liquidate_if_due(market, seen, reports, bar.ts_ns)
+                self._liquidate_if_due(market, seen, reports := [], bar.ts_ns)
         market.previous = bar
         market.last = bar.close
         market.mark = None if mark is None else mark.close

@@ -308,11 +308,11 @@ class Session:
         The same order with nothing to look for; it leaves the stream where ``events`` goes on. A backtest of one
         instrument spends its time here.
         """
+        if stream.mark or stream.spreads is not None:
+            return
         exchange, pending, timers = self.exchange, self._reports, self._timers
-        bar = stream.bar
+        bar, interval_ns = stream.bar, stream.interval_ns
         while (bar.volume > 0.0 or bar.high != bar.low) and bar.ts_ns < self._rare_ns and not timers:
-            if stream.mark or stream.spreads is not None:
-                return
             now_ns = bar.ts_ns
             reports = exchange.range(bar)
             if reports:
@@ -327,7 +327,7 @@ class Session:
             self.bars += 1
             self._grace = None
             following = next(stream.bars, None)
-            if following is None or following.ts_ns - following.interval_ns != now_ns:
+            if following is None or following.ts_ns - interval_ns != now_ns:
                 stream.ends_ns = NEVER
                 if following is None:
                     stream.fetch()
