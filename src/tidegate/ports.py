@@ -16,7 +16,11 @@ class Clock(Protocol):
     """Where the shell reads the time; the kernel has none."""
 
     def now_ns(self) -> Nanos:
-        """The time in nanoseconds since 1970, UTC."""
+        """The time in nanoseconds since 1970, UTC. It can be set, and so can jump."""
+        ...
+
+    def monotonic_ns(self) -> Nanos:
+        """A count of nanoseconds that never jumps: what durations are measured with."""
         ...
 
     async def sleep_until(self, at_ns: Nanos) -> None:

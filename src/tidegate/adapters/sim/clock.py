@@ -19,6 +19,10 @@ class SimClock:
         """The time of the market's last event."""
         return self._now_ns
 
+    def monotonic_ns(self) -> Nanos:
+        """Market time, which never jumps back."""
+        return self._now_ns
+
     async def sleep_until(self, at_ns: Nanos) -> None:
         """Return when the market has reached ``at_ns``."""
         if at_ns <= self._now_ns:

@@ -19,6 +19,10 @@ class SystemClock:
         """The wall clock."""
         return time.time_ns()
 
+    def monotonic_ns(self) -> Nanos:
+        """The machine's monotonic clock."""
+        return time.monotonic_ns()
+
     async def sleep_until(self, at_ns: Nanos) -> None:
         """Sleep until the wall clock shows ``at_ns``."""
         while (left_ns := at_ns - self.now_ns()) > 0:  # noqa: ASYNC110  a wall clock tells nobody that it was set

@@ -1,0 +1,1 @@
+"""Binance USD-M futures: REST, streams, and the ports over them."""

@@ -1,0 +1,1 @@
+"""A local exchange that speaks the Binance futures protocol over the simulator."""
