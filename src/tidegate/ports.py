@@ -7,7 +7,7 @@ from tidegate.domain.account import AccountSnapshot
 from tidegate.domain.ids import InstrumentId, Nanos
 from tidegate.domain.instrument import Instrument
 from tidegate.domain.market import BarSpec, FundingRate, MarketEvent
-from tidegate.domain.messages import Alert, ExecutionReport, Record, SetTimer, Subscription, TimerFired
+from tidegate.domain.messages import Alert, ExecutionReport, Record, SetTimer, Subscription, TakeSnapshot, TimerFired
 from tidegate.domain.orders import AmendOrder, ApprovedOrder, CancelOrder, QueryOrder
 from tidegate.quant.bars import BarTable
 
@@ -58,12 +58,15 @@ class ExecutionVenue(Protocol):
         """The contracts that the venue lists for us."""
         ...
 
-    async def snapshot(self) -> AccountSnapshot:
-        """Balances, positions and open orders: the truth at start and after any doubt."""
+    async def snapshot(self, request: TakeSnapshot) -> AccountSnapshot:
+        """The truth at start and after any doubt. Raises ``VenueError``."""
         ...
 
     async def submit(self, order: ApprovedOrder) -> None:
-        """Send an order. Raises ``VenueError`` when it was certainly not sent."""
+        """Send an order; what the venue says comes through ``reports``.
+
+        Raises ``OrderNotSent``, ``OrderRefused``, ``OrderOutcomeUnknown``, or ``NotAuthorised``.
+        """
         ...
 
     async def amend(self, order: AmendOrder) -> None:

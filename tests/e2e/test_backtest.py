@@ -22,9 +22,10 @@ from tests.unit.adapters.files.bar_files import FIRST_MS, HOUR_MS, Row, write_ba
 from tidegate.app.backtest import BacktestEngine
 from tidegate.app.bootstrap import Backtest
 from tidegate.app.config import Settings
+from tidegate.domain.account import FundingPaid
 from tidegate.domain.ids import InstrumentId
 from tidegate.domain.market import HOUR_NS, BarSpec
-from tidegate.domain.messages import Event, FundingPaid
+from tidegate.domain.messages import Event
 from tidegate.domain.orders import ApprovedOrder, OrderFilled, OrderType
 from tidegate.domain.signals import Decision
 from tidegate.quant.bars import BarTable

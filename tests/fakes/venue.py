@@ -26,6 +26,9 @@ class FakeClock:
         self.time_ns = now_ns
         self._moved = asyncio.Event()
 
+    def monotonic_ns(self) -> Nanos:
+        return self.now_ns()
+
     def now_ns(self) -> Nanos:
         return self.time_ns
 

@@ -11,6 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tests.unit.simulator.bench import COIN, Bench, only
+from tidegate.domain.account import FundingPaid
 from tidegate.domain.margin import (
     DEFAULT_BRACKETS,
     Bracket,
@@ -22,7 +23,6 @@ from tidegate.domain.margin import (
     max_qty_at_distance,
     with_amounts,
 )
-from tidegate.domain.messages import FundingPaid
 from tidegate.domain.orders import Side
 
 Case = dict[str, Any]

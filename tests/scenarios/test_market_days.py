@@ -11,9 +11,10 @@ import pytest
 from tests.unit.simulator.bench import Orders, contract, only
 from tests.unit.simulator.markets import drive
 from tidegate.adapters.files.history import DataFolder
+from tidegate.domain.account import FundingPaid
 from tidegate.domain.ids import InstrumentId, Nanos
 from tidegate.domain.market import HOUR_NS, Bar, BarSpec, FundingRate, InstrumentStatus
-from tidegate.domain.messages import Command, Event, FundingPaid
+from tidegate.domain.messages import Command, Event
 from tidegate.domain.orders import FillCause, OrderFilled, Side
 from tidegate.quant.bars import BarTable
 from tidegate.simulator.exchange import Exchange

@@ -15,12 +15,13 @@ from typing import cast
 from tidegate.app.performance import implausible, summarise
 from tidegate.app.result import BacktestResult
 from tidegate.app.tally import Tally, plain
+from tidegate.domain.account import FundingPaid
 from tidegate.domain.errors import TidegateError
 from tidegate.domain.ids import InstrumentId, Nanos
 from tidegate.domain.instrument import Instrument
 from tidegate.domain.ledger import EXACT
 from tidegate.domain.market import DAY_NS, Bar
-from tidegate.domain.messages import Alert, FundingPaid, Halt, Severity
+from tidegate.domain.messages import Alert, Halt, Severity
 from tidegate.domain.orders import OrderFilled
 from tidegate.domain.signals import Decision
 from tidegate.kernel.feeders import ScanFeeder

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
+from tidegate.domain.account import FundingPaid
 from tidegate.domain.ids import InstrumentId, Nanos, StrategyId
 from tidegate.domain.instrument import Instrument
 from tidegate.domain.market import Bar
-from tidegate.domain.messages import Alert, FundingPaid, OperatorCommand, Record
+from tidegate.domain.messages import Alert, OperatorCommand, Record
 from tidegate.domain.orders import ApprovedOrder, FillCause, OrderFilled, Purpose
 from tidegate.domain.signals import Decision
 from tidegate.kernel.kernel import Kernel

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from tidegate.app.dispatch import Dispatcher, OnAlert
 from tidegate.app.inbox import Inbox, Observer
 from tidegate.domain.errors import Interrupted, JournalError, VenueError
-from tidegate.domain.messages import Alert, Event, Operation, OperatorCommand, Severity, Subscription
+from tidegate.domain.messages import Alert, Event, Operation, OperatorCommand, Severity, Subscription, TakeSnapshot
 from tidegate.domain.orders import CancelOrder, Purpose
 from tidegate.kernel.kernel import Kernel
 from tidegate.ports import Clock, ExecutionVenue, Journal, MarketDataFeed, Timers
@@ -139,7 +139,7 @@ class Daemon:
 
     async def _begin(self) -> None:
         """The one start-up path: what the venue says we have, then leave to trade."""
-        snapshot = await self._to.venue.snapshot()
+        snapshot = await self._to.venue.snapshot(TakeSnapshot("start", (), 0, "start"))
         await self.inbox.deliver(snapshot)
         await self._operate(Operation.START, "")
 

@@ -16,10 +16,11 @@ from tidegate.app.daemon import Connections, Daemon, DaemonSummary
 from tidegate.app.inbox import Observer
 from tidegate.app.performance import summarise
 from tidegate.app.tally import Tally, plain
+from tidegate.domain.account import FundingPaid
 from tidegate.domain.ids import Nanos
 from tidegate.domain.ledger import EXACT
 from tidegate.domain.market import DAY_NS, Bar, BarSpec
-from tidegate.domain.messages import Alert, FundingPaid, Record, Severity, Subscription
+from tidegate.domain.messages import Alert, Record, Severity, Subscription
 from tidegate.domain.orders import OrderFilled
 from tidegate.kernel.kernel import Kernel
 from tidegate.ports import Journal

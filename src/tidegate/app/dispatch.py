@@ -1,21 +1,32 @@
 """Commands to ports: one task for each venue request, begun in order; timers and talk at once.
 
 What a request could not do comes back as an event: ``OrderRejected`` when the order was certainly not placed,
-``OrderUncertain`` when nobody knows, ``VenueStatus`` when the venue cannot be reached. Only a refused key is fatal.
+``OrderUncertain`` when nobody knows, ``VenueStatus`` when the venue cannot be reached or refuses our key.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 
-from tidegate.domain.errors import NotAuthorised, OrderOutcomeUnknown, OrderRefused, VenueError, VenueUnavailable
+from tidegate.domain.errors import (
+    NotAuthorised,
+    OrderNotSent,
+    OrderOutcomeUnknown,
+    OrderRefused,
+    VenueError,
+    VenueUnavailable,
+)
+from tidegate.domain.ids import Nanos
 from tidegate.domain.messages import (
+    Adjustment,
     Alert,
     Command,
     Event,
     FitModel,
     Halt,
+    NotPlaced,
     SetTimer,
     Severity,
+    TakeSnapshot,
     VenueState,
     VenueStatus,
 )
@@ -26,11 +37,12 @@ from tidegate.domain.orders import (
     OrderRejected,
     OrderUncertain,
     QueryOrder,
+    RejectCause,
 )
 from tidegate.domain.signals import Decision
 from tidegate.ports import Clock, ExecutionVenue, Timers
 
-Request = ApprovedOrder | AmendOrder | CancelOrder | QueryOrder
+Request = ApprovedOrder | AmendOrder | CancelOrder | QueryOrder | TakeSnapshot
 Post = Callable[[Event], None]
 OnAlert = Callable[[Alert], None]
 
@@ -59,11 +71,11 @@ class Dispatcher:
         """Begin to carry out commands, in order."""
         for command in commands:
             match command:
-                case Decision():
+                case Decision() | NotPlaced() | Adjustment():
                     pass  # already in the record: observers of the inbox show it
                 case SetTimer():
                     self._timers.set(command)
-                case ApprovedOrder() | AmendOrder() | CancelOrder() | QueryOrder():
+                case ApprovedOrder() | AmendOrder() | CancelOrder() | QueryOrder() | TakeSnapshot():
                     self._begin(command)
                 case Alert():
                     self._on_alert(command)
@@ -100,32 +112,50 @@ class Dispatcher:
     async def _carry_out(self, request: Request) -> None:
         try:
             await self._sent(request)
-        except NotAuthorised:
-            raise
+        except NotAuthorised as error:
+            now_ns = self._clock.now_ns()
+            self._post(VenueStatus(VenueState.REFUSED, str(error), now_ns, now_ns))
+            self._failure(request, error)
         except VenueError as error:
             self._failure(request, error)
 
-    def _sent(self, request: Request) -> Awaitable[None]:
+    async def _sent(self, request: Request) -> None:
         match request:
             case ApprovedOrder():
-                return self._venue.submit(request)
+                await self._venue.submit(request)
             case AmendOrder():
-                return self._venue.amend(request)
+                await self._venue.amend(request)
             case CancelOrder():
-                return self._venue.cancel(request)
+                await self._venue.cancel(request)
             case QueryOrder():
-                return self._venue.query(request)
+                await self._venue.query(request)
+            case TakeSnapshot():
+                self._post(await self._venue.snapshot(request))
 
     def _failure(self, request: Request, error: VenueError) -> None:
-        """Tell the kernel what became of a request that failed."""
+        """Tell the kernel what became of a request that failed.
+
+        A snapshot or a query that failed changes nothing: the kernel asks again by its own timers.
+        """
         now_ns = self._clock.now_ns()
         name = type(request).__name__
+        if isinstance(request, TakeSnapshot | QueryOrder):
+            subject = request.name if isinstance(request, TakeSnapshot) else request.id
+            self._on_alert(Alert(Severity.WARNING, "venue", f"{name} {subject}: {error}", now_ns))
+            return
         if isinstance(error, VenueUnavailable):
             self._post(VenueStatus(VenueState.DOWN, f"{name} {request.id}: {error}", now_ns, now_ns))
-        if isinstance(request, QueryOrder):
-            self._on_alert(Alert(Severity.WARNING, "venue", f"{name} {request.id}: {error}", now_ns))
-        elif isinstance(request, ApprovedOrder) and not isinstance(error, OrderOutcomeUnknown):
-            code, reason = (error.code, error.reason) if isinstance(error, OrderRefused) else ("NOT_SENT", str(error))
-            self._post(OrderRejected(request.id, request.instrument, code, reason, now_ns, now_ns))
+        if isinstance(error, OrderOutcomeUnknown) or not isinstance(request, ApprovedOrder):
+            fence_ns = error.fence_ns if isinstance(error, OrderOutcomeUnknown) else 0
+            text = f"{name}: {error}"
+            self._post(OrderUncertain(request.id, request.instrument, text, now_ns, now_ns, fence_ns))
         else:
-            self._post(OrderUncertain(request.id, request.instrument, f"{name}: {error}", now_ns, now_ns))
+            self._post(_rejected(request, error, now_ns))
+
+
+def _rejected(order: ApprovedOrder, error: VenueError, now_ns: Nanos) -> OrderRejected:
+    if isinstance(error, OrderRefused):
+        cause = RejectCause(error.cause)
+        return OrderRejected(order.id, order.instrument, error.code, error.reason, now_ns, now_ns, cause)
+    cause = RejectCause.NOT_SENT if isinstance(error, OrderNotSent | VenueUnavailable) else RejectCause.OTHER
+    return OrderRejected(order.id, order.instrument, "NOT_SENT", str(error), now_ns, now_ns, cause)

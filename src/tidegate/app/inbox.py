@@ -22,11 +22,14 @@ import msgspec
 from tidegate.domain.errors import InvariantBroken
 from tidegate.domain.ids import InstrumentId, Nanos
 from tidegate.domain.market import Quote
-from tidegate.domain.messages import Command, Event, Halt, Record
+from tidegate.domain.messages import Command, Event, Halt, NotPlaced, Record
 from tidegate.domain.orders import ApprovedOrder
 from tidegate.ports import Journal
 
 Observer = Callable[[Record], None]
+
+_OBLIGING = (ApprovedOrder, Halt, NotPlaced)
+"""Commands that are on disk before anything builds upon them."""
 
 
 class Handler(Protocol):
@@ -177,7 +180,7 @@ class Inbox:
 
 def _obliges(commands: Sequence[Command]) -> bool:
     """Whether the commands must be on disk before they take effect."""
-    return any(type(each) is ApprovedOrder or type(each) is Halt for each in commands)
+    return any(type(each) in _OBLIGING for each in commands)
 
 
 def _name(event: Event) -> str:

@@ -15,9 +15,10 @@ from typing import Any, Literal
 import structlog
 from structlog.typing import FilteringBoundLogger, Processor
 
+from tidegate.domain.account import FundingPaid
 from tidegate.domain.ids import Nanos
 from tidegate.domain.market import Bar
-from tidegate.domain.messages import Alert, Command, Event, FundingPaid, Halt, OperatorCommand, Record, Severity
+from tidegate.domain.messages import Alert, Command, Event, Halt, OperatorCommand, Record, Severity
 from tidegate.domain.orders import ApprovedOrder, OrderCanceled, OrderExpired, OrderFilled, OrderRejected
 from tidegate.domain.signals import Decision
 

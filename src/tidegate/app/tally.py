@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from tidegate.app.result import RoundTrip
+from tidegate.domain.account import FundingPaid
 from tidegate.domain.ids import ClientOrderId, InstrumentId, Nanos
 from tidegate.domain.ledger import CENT, EXACT, ROUNDED, ZERO
 from tidegate.domain.market import DAY_NS
-from tidegate.domain.messages import Command, FundingPaid
+from tidegate.domain.messages import Command
 from tidegate.domain.orders import ApprovedOrder, FillCause, OrderFilled, Purpose
 from tidegate.domain.signals import Decision
 

@@ -5,7 +5,7 @@ from decimal import Decimal
 import msgspec
 
 from tidegate.domain.ids import ClientOrderId, InstrumentId, Nanos
-from tidegate.domain.orders import OrderType, PositionSide, Side
+from tidegate.domain.orders import OrderFilled, OrderType, PositionSide, Side
 
 
 class Balance(msgspec.Struct, frozen=True, gc=False):
@@ -24,6 +24,44 @@ class Position(msgspec.Struct, frozen=True, gc=False):
     side: PositionSide = PositionSide.BOTH
 
 
+class FundingPaid(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """A funding settlement on our position; ``amount`` is the change of the wallet.
+
+    ``line`` names the line of the venue's income list that says so, where there is one: it is booked once.
+    """
+
+    instrument: InstrumentId
+    amount: Decimal
+    rate: float
+    mark: float
+    ts_ns: Nanos
+    recv_ns: Nanos
+    mark_is_last: bool = False  # no mark price was known: the last close stood in
+    line: str = ""
+
+
+class Transfer(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """Money put into the account, or taken out of it when negative."""
+
+    asset: str
+    amount: Decimal
+    ts_ns: Nanos
+    recv_ns: Nanos
+    line: str = ""
+
+
+class Income(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """Any other change of a wallet that the venue lists: insurance, rebates, conversions."""
+
+    kind: str
+    asset: str
+    amount: Decimal
+    instrument: InstrumentId | None
+    line: str
+    ts_ns: Nanos
+    recv_ns: Nanos
+
+
 class OpenOrder(msgspec.Struct, frozen=True, gc=False):
     """An order that rests at the venue."""
 
@@ -37,13 +75,40 @@ class OpenOrder(msgspec.Struct, frozen=True, gc=False):
     limit: Decimal | None
     trigger: Decimal | None
     reduce_only: bool
+    position_side: PositionSide = PositionSide.BOTH
+
+
+class ContractSetting(msgspec.Struct, frozen=True, gc=False):
+    """How the venue is set for one contract; compared with the configuration, never changed by the daemon."""
+
+    instrument: InstrumentId
+    leverage: int
+    isolated: bool
+
+
+class AccountMode(msgspec.Struct, frozen=True, gc=False):
+    """How the venue is set for the whole account."""
+
+    hedge: bool = False
+    multi_assets: bool = False
+    portfolio_margin: bool = False
 
 
 class AccountSnapshot(msgspec.Struct, frozen=True, tag=True):
-    """Balances, positions and open orders at one instant: the truth at start and after any doubt."""
+    """Balances, positions and open orders (conditional ones too) at one instant: the truth at start and after any doubt.
+
+    Read in this order: orders, stops, positions, balances, then executions and income. ``name`` is that of the
+    ``TakeSnapshot`` that asked. ``fills`` and ``income`` are what it asked for, oldest first, by the venue's ids.
+    ``settings`` and ``mode`` are there where the venue has such settings.
+    """
 
     ts_ns: Nanos
     recv_ns: Nanos
     balances: tuple[Balance, ...]
     positions: tuple[Position, ...]
     open_orders: tuple[OpenOrder, ...]
+    name: str = ""
+    fills: tuple[OrderFilled, ...] = ()
+    income: tuple[FundingPaid | Transfer | Income, ...] = ()
+    settings: tuple[ContractSetting, ...] = ()
+    mode: AccountMode | None = None

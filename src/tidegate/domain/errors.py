@@ -41,21 +41,31 @@ class VenueUnavailable(VenueError):
         self.retry_after_s = retry_after_s
 
 
-class OrderRefused(VenueError):
-    """The venue said no to an order."""
+class OrderNotSent(VenueError):
+    """It is certain that no byte of the request left, or that it was too old to be signed."""
 
-    def __init__(self, code: str, reason: str) -> None:
+
+class OrderRefused(VenueError):
+    """The venue said no to a request. ``cause`` is the name of a ``RejectCause``."""
+
+    def __init__(self, code: str, reason: str, cause: str = "RULES") -> None:
         super().__init__(f"{code}: {reason}")
         self.code = code
         self.reason = reason
+        self.cause = cause
 
 
 class OrderOutcomeUnknown(VenueError):
-    """Nobody knows yet whether the order reached the venue; the blotter asks, it never sends again."""
+    """Nobody knows yet whether the request reached the venue; the kernel asks, it never sends again.
 
-    def __init__(self, client_order_id: str) -> None:
-        super().__init__(client_order_id)
+    After ``fence_ns`` of the venue's time it cannot be accepted any more; 0 where there is no such time.
+    """
+
+    def __init__(self, client_order_id: str, detail: str = "", fence_ns: int = 0) -> None:
+        super().__init__(f"{client_order_id} {detail}".strip())
         self.client_order_id = client_order_id
+        self.detail = detail
+        self.fence_ns = fence_ns
 
 
 class NotAuthorised(VenueError):

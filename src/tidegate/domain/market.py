@@ -146,5 +146,25 @@ class FeedGap(msgspec.Struct, frozen=True, gc=False, tag=True):
     detail: str
 
 
-MarketEvent = Bar | Quote | Trade | Depth | MarkPrice | FundingRate | InstrumentStatus | FeedGap
+class Family(Enum):
+    """A kind of market data, whose freshness is watched by itself."""
+
+    BARS = "BARS"
+    MARKS = "MARKS"
+    QUOTES = "QUOTES"
+    BOOK = "BOOK"
+
+
+class FeedState(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """A family of one instrument's data (of all, when ``None``) went stale, or is fresh again."""
+
+    instrument: InstrumentId | None
+    family: Family
+    fresh: bool
+    ts_ns: Nanos
+    recv_ns: Nanos
+    detail: str = ""
+
+
+MarketEvent = Bar | Quote | Trade | Depth | MarkPrice | FundingRate | InstrumentStatus | FeedGap | FeedState
 """Everything a feed can say."""

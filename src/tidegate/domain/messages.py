@@ -6,32 +6,11 @@ from typing import Final
 
 import msgspec
 
-from tidegate.domain.account import AccountSnapshot
-from tidegate.domain.ids import InstrumentId, ModelId, Nanos
+from tidegate.domain.account import AccountSnapshot, FundingPaid, Income, Transfer
+from tidegate.domain.ids import ClientOrderId, InstrumentId, ModelId, Nanos
 from tidegate.domain.market import MarketEvent
 from tidegate.domain.orders import AmendOrder, ApprovedOrder, CancelOrder, OrderReport, QueryOrder
 from tidegate.domain.signals import Decision
-
-
-class FundingPaid(msgspec.Struct, frozen=True, gc=False, tag=True):
-    """A funding settlement on our position; ``amount`` is the change of the wallet."""
-
-    instrument: InstrumentId
-    amount: Decimal
-    rate: float
-    mark: float
-    ts_ns: Nanos
-    recv_ns: Nanos
-    mark_is_last: bool = False  # no mark price was known: the last close stood in
-
-
-class Transfer(msgspec.Struct, frozen=True, gc=False, tag=True):
-    """Money put into the account, or taken out of it when negative."""
-
-    asset: str
-    amount: Decimal
-    ts_ns: Nanos
-    recv_ns: Nanos
 
 
 class TimerFired(msgspec.Struct, frozen=True, gc=False, tag=True):
@@ -53,12 +32,15 @@ class ModelFitted(msgspec.Struct, frozen=True, gc=False, tag=True):
 
 
 class VenueState(Enum):
+    """UP also says: the account's stream was made anew, so what happened in between must be read."""
+
     UP = "UP"
     DOWN = "DOWN"
+    REFUSED = "REFUSED"  # key, address or permission: a person must look
 
 
 class VenueStatus(msgspec.Struct, frozen=True, gc=False, tag=True):
-    """The venue can, or cannot, be reached."""
+    """The venue can, or cannot, be reached: its order entry and our account's stream both."""
 
     state: VenueState
     detail: str
@@ -74,6 +56,9 @@ class Operation(Enum):
     RESUME = "RESUME"
     FLATTEN = "FLATTEN"
     STOP = "STOP"
+    KILL = "KILL"  # latch, cancel everything, close everything
+    RESET = "RESET"  # a person has looked: the latch is lifted, and the account is reconciled again
+    ADOPT = "ADOPT"  # take over the positions that are not ours, at the venue's entry price
 
 
 class OperatorCommand(msgspec.Struct, frozen=True, gc=False, tag=True):
@@ -119,20 +104,88 @@ class Alert(msgspec.Struct, frozen=True, gc=False, tag=True):
     ts_ns: Nanos
 
 
+class HaltCause(Enum):
+    """DRAWDOWN and KILL sweep and flatten; the others cancel entries and keep the stops."""
+
+    KILL = "KILL"
+    DRAWDOWN = "DRAWDOWN"
+    INVARIANT = "INVARIANT"
+    AUTH = "AUTH"
+    JOURNAL = "JOURNAL"
+
+
 class Halt(msgspec.Struct, frozen=True, gc=False, tag=True):
     """No new risk until a person has looked; the latch survives a restart."""
 
     reason: str
     ts_ns: Nanos
+    cause: HaltCause = HaltCause.INVARIANT
 
 
-ExecutionReport = OrderReport | FundingPaid | Transfer | AccountSnapshot
-"""Everything a venue says about our account."""
+class BookedUpTo(msgspec.Struct, frozen=True, gc=False):
+    """The newest execution of an instrument that is booked; -1 when none is."""
 
-ShellEvent = TimerFired | ModelFitted | VenueStatus | OperatorCommand
+    instrument: InstrumentId
+    trade_id: int
+
+
+class TakeSnapshot(msgspec.Struct, frozen=True, tag=True):
+    """Ask the venue for the truth; the answer is an ``AccountSnapshot`` that carries ``name`` back.
+
+    It holds the executions of each instrument in ``since`` after the one that is named there, and the income lines
+    from ``income_since_ns`` on (none when that is 0).
+    """
+
+    name: str
+    since: tuple[BookedUpTo, ...]
+    income_since_ns: Nanos
+    reason: str
+
+
+class NotPlaced(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """It is proved that an order never reached the market; on disk before anything builds upon it."""
+
+    id: ClientOrderId
+    instrument: InstrumentId
+    ts_ns: Nanos
+
+
+class Adjustment(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """A line in our books that no execution explains: ours is made equal to the venue's, at the venue's price.
+
+    ``id`` follows from its content, so that the same difference is never booked twice; ``adopted`` when a policy took
+    over a position that was there at the first start.
+    """
+
+    id: str
+    instrument: InstrumentId
+    qty: Decimal
+    price: Decimal
+    reason: str
+    ts_ns: Nanos
+    adopted: bool = False
+
+
+ExecutionReport = OrderReport | FundingPaid | Transfer | Income | AccountSnapshot | VenueStatus
+"""Everything a venue says about our account, and about itself."""
+
+ShellEvent = TimerFired | ModelFitted | OperatorCommand
 
 Event = MarketEvent | ExecutionReport | ShellEvent
-Command = ApprovedOrder | CancelOrder | AmendOrder | QueryOrder | SetTimer | FitModel | Decision | Alert | Halt
+Command = (
+    ApprovedOrder
+    | CancelOrder
+    | AmendOrder
+    | QueryOrder
+    | TakeSnapshot
+    | SetTimer
+    | FitModel
+    | Decision
+    | Alert
+    | Halt
+    | NotPlaced
+    | Adjustment
+)
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -152,7 +205,11 @@ class KernelSnapshot(msgspec.Struct, frozen=True):
 
 
 class Subscription(msgspec.Struct, frozen=True):
-    """What a feed is asked for: closed bars of one interval of one instrument."""
+    """What a feed is asked for: closed bars of one interval of one instrument, and what else it shall bring."""
 
     instrument: InstrumentId
     interval_ns: Nanos
+    quotes: bool = True
+    marks: bool = True
+    trades: bool = False
+    depth: bool = False

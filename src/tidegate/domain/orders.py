@@ -99,8 +99,11 @@ class ApprovedOrder(msgspec.Struct, frozen=True, gc=False, tag=True):
 
 
 class CancelOrder(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """``conditional`` says in which of the venue's two books the order lies: stops have one of their own."""
+
     id: ClientOrderId
     instrument: InstrumentId
+    conditional: bool = False
 
 
 class AmendOrder(msgspec.Struct, frozen=True, gc=False, tag=True):
@@ -114,8 +117,11 @@ class AmendOrder(msgspec.Struct, frozen=True, gc=False, tag=True):
 
 
 class QueryOrder(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """Ask what became of an order. A conditional one is looked for among the stops first, then among the others."""
+
     id: ClientOrderId
     instrument: InstrumentId
+    conditional: bool = False
 
 
 class FillCause(Enum):
@@ -125,6 +131,26 @@ class FillCause(Enum):
     LIQUIDATION = "LIQUIDATION"
     DELEVERAGING = "DELEVERAGING"
     SETTLEMENT = "SETTLEMENT"
+
+
+class RejectCause(Enum):
+    """Why the venue said no, in the words that matter to us; its own code and text stand beside it.
+
+    ``NOT_SENT`` is certain: no byte of the order left, or it had expired before it was signed.
+    """
+
+    RULES = "RULES"  # a filter or a parameter: the same request would be refused again
+    MARGIN = "MARGIN"
+    WOULD_TRIGGER = "WOULD_TRIGGER"  # the price is already through the stop
+    REDUCE_ONLY = "REDUCE_ONLY"  # nothing to reduce, or other orders reduce it already
+    CLOCK = "CLOCK"  # outside of the time window: one new decision
+    RATE = "RATE"
+    OVERLOADED = "OVERLOADED"
+    NOT_TRADING = "NOT_TRADING"
+    UNSUPPORTED = "UNSUPPORTED"  # this kind of order is not taken here: positions could not be protected
+    POSITION_MODE = "POSITION_MODE"
+    NOT_SENT = "NOT_SENT"
+    OTHER = "OTHER"
 
 
 class OrderAccepted(msgspec.Struct, frozen=True, gc=False, tag=True):
@@ -140,6 +166,16 @@ class OrderRejected(msgspec.Struct, frozen=True, gc=False, tag=True):
     instrument: InstrumentId
     code: str
     reason: str
+    ts_ns: Nanos
+    recv_ns: Nanos
+    cause: RejectCause = RejectCause.RULES
+
+
+class OrderNotFound(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """A query was answered: the venue knows no such order. That proves nothing before the fence and the grace."""
+
+    id: ClientOrderId
+    instrument: InstrumentId
     ts_ns: Nanos
     recv_ns: Nanos
 
@@ -179,6 +215,7 @@ class OrderFilled(msgspec.Struct, frozen=True, gc=False, tag=True):
     cause: FillCause = FillCause.ORDER
     reference: Decimal | None = None
     position_side: PositionSide = PositionSide.BOTH
+    fee_price: Decimal | None = None  # USDT for one unit of the fee's asset, where that is not USDT
 
 
 class OrderCanceled(msgspec.Struct, frozen=True, gc=False, tag=True):
@@ -197,13 +234,15 @@ class OrderExpired(msgspec.Struct, frozen=True, gc=False, tag=True):
 
 
 class OrderUncertain(msgspec.Struct, frozen=True, gc=False, tag=True):
-    """The outcome of a request is not known."""
+    """The outcome of a request is not known. After ``fence_ns`` of the venue's time it cannot be accepted any more;
+    0 where there is no such time: for a conditional order, for a cancel or an amend."""
 
     id: ClientOrderId
     instrument: InstrumentId
     detail: str
     ts_ns: Nanos
     recv_ns: Nanos
+    fence_ns: Nanos = 0
 
 
 OrderReport = (
@@ -215,6 +254,7 @@ OrderReport = (
     | OrderCanceled
     | OrderExpired
     | OrderUncertain
+    | OrderNotFound
 )
 
 
@@ -282,7 +322,10 @@ class Order:
                 return self._move(_WORKING)
             case OrderRejected():
                 self.reason = f"{report.code} {report.reason}".strip()
-                return self._move(OrderState.REJECTED)
+                never = report.cause is RejectCause.NOT_SENT
+                return self._move(OrderState.NOT_PLACED if never else OrderState.REJECTED)
+            case OrderNotFound():
+                return False
             case OrderTriggered():
                 return self._move(OrderState.TRIGGERED)
             case OrderCanceled():

@@ -23,7 +23,7 @@ from decimal import Decimal
 
 import msgspec
 
-from tidegate.domain.account import AccountSnapshot
+from tidegate.domain.account import AccountSnapshot, FundingPaid, Transfer
 from tidegate.domain.errors import InvariantBroken
 from tidegate.domain.ids import InstrumentId, Nanos, StrategyId
 from tidegate.domain.instrument import Instrument
@@ -47,7 +47,6 @@ from tidegate.domain.messages import (
     Alert,
     Command,
     Event,
-    FundingPaid,
     Halt,
     KernelSnapshot,
     ModelFitted,
@@ -56,7 +55,6 @@ from tidegate.domain.messages import (
     SetTimer,
     Severity,
     TimerFired,
-    Transfer,
     VenueState,
     VenueStatus,
 )

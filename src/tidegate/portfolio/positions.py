@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+from tidegate.domain.account import FundingPaid
 from tidegate.domain.ids import InstrumentId
 from tidegate.domain.ledger import EXACT, ZERO, Ledger, PositionLedger
-from tidegate.domain.messages import FundingPaid
 from tidegate.domain.orders import OrderFilled
 
 KEPT_TRADE_IDS = 4_096

@@ -23,12 +23,12 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from math import nan
 
-from tidegate.domain.account import AccountSnapshot, Balance, OpenOrder, Position
+from tidegate.domain.account import AccountSnapshot, Balance, FundingPaid, OpenOrder, Position, Transfer
 from tidegate.domain.ids import ClientOrderId, InstrumentId, Nanos
 from tidegate.domain.instrument import Instrument
 from tidegate.domain.ledger import CENT, EXACT, ROUNDED, ZERO, Ledger, PositionLedger
 from tidegate.domain.market import Bar, FundingRate
-from tidegate.domain.messages import ExecutionReport, FundingPaid, Transfer
+from tidegate.domain.messages import ExecutionReport
 from tidegate.domain.orders import (
     AmendOrder,
     ApprovedOrder,

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from tidegate.app.result import RoundTrip
 from tidegate.app.tally import Tally, plain
+from tidegate.domain.account import FundingPaid
 from tidegate.domain.ids import ClientOrderId, InstrumentId
 from tidegate.domain.market import DAY_NS
-from tidegate.domain.messages import FundingPaid
 from tidegate.domain.orders import FillCause, OrderFilled, Side
 
 BTC, ETH = InstrumentId("BTCUSDT"), InstrumentId("ETHUSDT")

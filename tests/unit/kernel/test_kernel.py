@@ -26,7 +26,7 @@ from tests.unit.kernel.worlds import (
     stops,
     targets,
 )
-from tidegate.domain.account import AccountSnapshot, Balance, Position
+from tidegate.domain.account import AccountSnapshot, Balance, FundingPaid, Position, Transfer
 from tidegate.domain.errors import ConfigError, InvariantBroken
 from tidegate.domain.ids import ClientOrderId, InstrumentId
 from tidegate.domain.market import (
@@ -43,13 +43,11 @@ from tidegate.domain.market import (
 from tidegate.domain.messages import (
     GRACE_TIMER,
     Alert,
-    FundingPaid,
     Halt,
     Operation,
     SetTimer,
     Severity,
     TimerFired,
-    Transfer,
     VenueState,
     VenueStatus,
 )

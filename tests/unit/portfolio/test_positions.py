@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.kernel.worlds import BTC, ETH
+from tidegate.domain.account import FundingPaid
 from tidegate.domain.ids import ClientOrderId, InstrumentId
-from tidegate.domain.messages import FundingPaid
 from tidegate.domain.orders import OrderFilled, Side
 from tidegate.portfolio.positions import KEPT_TRADE_IDS, Booked, PositionManager
 

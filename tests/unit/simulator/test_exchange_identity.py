@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 
 from tests.unit.simulator.bench import COIN, OTHER, Orders, only, table
 from tests.unit.simulator.markets import Market, drive
+from tidegate.domain.account import FundingPaid, Transfer
 from tidegate.domain.ids import InstrumentId
 from tidegate.domain.ledger import Ledger
 from tidegate.domain.market import Bar
-from tidegate.domain.messages import Command, Event, FundingPaid, Transfer
+from tidegate.domain.messages import Command, Event
 from tidegate.domain.orders import ApprovedOrder, CancelOrder, FillCause, Order, OrderFilled, Side, TimeInForce
 from tidegate.quant.bars import BarTable
 from tidegate.simulator.exchange import exact

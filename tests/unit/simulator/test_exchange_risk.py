@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from tests.unit.simulator.bench import BUY, COIN, OTHER, SELL, Bench, contract, fills, names, only
+from tidegate.domain.account import FundingPaid, Transfer
 from tidegate.domain.instrument import Instrument
 from tidegate.domain.margin import with_amounts
-from tidegate.domain.messages import ExecutionReport, FundingPaid, Transfer
+from tidegate.domain.messages import ExecutionReport
 from tidegate.domain.orders import FillCause, OrderCanceled, OrderFilled, OrderTriggered, Side
 from tidegate.simulator.frictions import FixedSlippage, Frictions
 

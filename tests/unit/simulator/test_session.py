@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from tests.unit.simulator.bench import BUY, COIN, OTHER, SELL, START_NS, Orders, fills, names, only, table
 from tests.unit.simulator.markets import Market, drive, hours
-from tidegate.domain.account import AccountSnapshot
+from tidegate.domain.account import AccountSnapshot, FundingPaid
 from tidegate.domain.errors import OutOfOrder
 from tidegate.domain.ids import InstrumentId
 from tidegate.domain.market import DAY_NS, HOUR_NS, MINUTE_NS, Bar, InstrumentStatus, MarkPrice, Quote
-from tidegate.domain.messages import GRACE_TIMER, Command, Event, FundingPaid, SetTimer, TimerFired
+from tidegate.domain.messages import GRACE_TIMER, Command, Event, SetTimer, TimerFired
 from tidegate.domain.orders import ApprovedOrder, CancelOrder, FillCause, OrderAccepted, OrderCanceled, OrderFilled
 from tidegate.quant.bars import BarTable
 from tidegate.simulator.session import Chunk

@@ -20,6 +20,7 @@ from tidegate.domain.market import (
     Bar,
     Depth,
     FeedGap,
+    FeedState,
     FundingRate,
     InstrumentStatus,
     MarketEvent,
@@ -177,6 +178,7 @@ MARKET_EVENTS: Final[dict[type, Callable[[Any], bool]]] = {
     FundingRate: lambda e: _finite(e.rate),
     InstrumentStatus: lambda _: True,
     FeedGap: lambda _: True,
+    FeedState: lambda _: True,
 }
 """The events of the tape, each with a quick test of its floats; false may also mean a sum out of range."""
 

@@ -13,21 +13,23 @@ from enum import Enum
 from time import perf_counter
 from typing import cast
 
+import msgspec
+
 from tidegate.adapters.sim.clock import SimClock
 from tidegate.adapters.sim.pace import Pace
-from tidegate.domain.account import AccountSnapshot
+from tidegate.domain.account import AccountSnapshot, FundingPaid, Income, Transfer
 from tidegate.domain.errors import DataError, InvariantBroken
 from tidegate.domain.instrument import Instrument
 from tidegate.domain.market import MarketEvent
 from tidegate.domain.messages import (
     Event,
     ExecutionReport,
-    FundingPaid,
     OperatorCommand,
     SetTimer,
     Subscription,
+    TakeSnapshot,
     TimerFired,
-    Transfer,
+    VenueStatus,
 )
 from tidegate.domain.orders import (
     AmendOrder,
@@ -38,6 +40,7 @@ from tidegate.domain.orders import (
     OrderCanceled,
     OrderExpired,
     OrderFilled,
+    OrderNotFound,
     OrderRejected,
     OrderTriggered,
     OrderUncertain,
@@ -60,11 +63,14 @@ _KINDS: dict[type, _Kind] = {TimerFired: _Kind.TIMER} | dict.fromkeys(
         AccountSnapshot,
         FundingPaid,
         Transfer,
+        Income,
+        VenueStatus,
         OrderAccepted,
         OrderAmended,
         OrderCanceled,
         OrderExpired,
         OrderFilled,
+        OrderNotFound,
         OrderRejected,
         OrderTriggered,
         OrderUncertain,
@@ -119,7 +125,7 @@ class SimVenue:
         """The contracts of the simulated market."""
         return self._instruments
 
-    async def snapshot(self) -> AccountSnapshot:
+    async def snapshot(self, request: TakeSnapshot) -> AccountSnapshot:
         """The account now. Asked before the streams, it begins the market and is the first of its reports."""
         if self._next is None and not self._ended and not self.clock.now_ns():
             first = self._advance()
@@ -127,8 +133,8 @@ class SimVenue:
                 self._next = None
                 self.clock.advance(first.recv_ns)
                 self._pace.begin(first.recv_ns)
-                return first
-        return self._session.exchange.snapshot(self.clock.now_ns())
+                return msgspec.structs.replace(first, name=request.name)
+        return msgspec.structs.replace(self._session.exchange.snapshot(self.clock.now_ns()), name=request.name)
 
     async def submit(self, order: ApprovedOrder) -> None:
         """Pass an order in; the answer is the next report."""
