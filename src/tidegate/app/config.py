@@ -10,15 +10,10 @@ import re
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
-    FiniteFloat,
-    PlainSerializer,
     ValidationError,
     field_validator,
     model_validator,
@@ -26,72 +21,17 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tidegate.app.config_errors import by_cause, explain, location, sentence
+from tidegate.app.config_fields import Money, Parameter, Real, Section, Symbols, Whole
+from tidegate.app.config_live import KeySettings, LiveSettings, PositionSettings, StateSettings, VenueSettings
 from tidegate.app.config_sources import Layer, environment, merge, nested, read_yaml
 from tidegate.domain.errors import ConfigError
-from tidegate.domain.ids import InstrumentId, StrategyId
+from tidegate.domain.ids import StrategyId
 from tidegate.domain.market import INTERVALS_NS, BarSpec
 
 ENV_PREFIX = "TIDEGATE__"
 """``TIDEGATE__RISK__MAX_LEVERAGE=2`` is ``risk.max_leverage: 2``; lists and sections are written as YAML or JSON."""
 
-_SYMBOL = re.compile(r"(?P<base>[A-Z0-9]+?)[/-]?(?P<quote>USDT|USDC|[A-Z0-9]+?)(:(?P<settle>[A-Z0-9]+))?(-PERP)?")
 _CLASS = re.compile(r"(([A-Za-z_][\w.]*|[^:]+\.py):)?[A-Za-z_]\w*")
-
-
-def normalise_symbol(text: str) -> InstrumentId:
-    """``BTCUSDT`` from ``btcusdt``, ``BTC/USDT:USDT``, ``BTC-USDT`` or ``BTCUSDT-PERP``. Raises ``ValueError``."""
-    match = _SYMBOL.fullmatch(text.strip().upper())
-    if match is None or match["settle"] not in (None, match["quote"]):
-        raise ValueError("it must be a linear contract, written like BTCUSDT or BTC/USDT:USDT")
-    return InstrumentId(match["base"] + match["quote"])
-
-
-def _number(value: object) -> object:
-    if isinstance(value, bool):
-        raise ValueError("it must be a number")
-    return value
-
-
-def _plain(value: Decimal) -> str:
-    return format(value.normalize(), "f")
-
-
-def _parameter(value: object) -> object:
-    if not isinstance(value, bool | int | float | str) or value != value or value in (float("inf"), float("-inf")):
-        raise ValueError("it must be a finite number, true, false or text")
-    return value
-
-
-def _symbols(value: object) -> object:
-    if isinstance(value, str):
-        value = value.split(",")
-    if not isinstance(value, list | tuple) or not all(isinstance(each, str) for each in value):
-        raise ValueError("it must be a list of symbols, like [BTCUSDT, ETHUSDT]")
-    symbols: list[InstrumentId] = []
-    for text in value:
-        try:
-            symbol = normalise_symbol(text)
-        except ValueError as error:
-            raise ValueError(f"{text!r} is no symbol: {error}") from None
-        if symbol in symbols:
-            raise ValueError(f"{symbol} is there twice")
-        symbols.append(symbol)
-    if not symbols:
-        raise ValueError("it must name at least one symbol, like [BTCUSDT]")
-    return tuple(symbols)
-
-
-Real = Annotated[FiniteFloat, BeforeValidator(_number)]
-Whole = Annotated[int, BeforeValidator(_number)]
-Money = Annotated[Decimal, BeforeValidator(_number), PlainSerializer(_plain), Field(max_digits=28)]
-Parameter = Annotated[bool | int | float | str, BeforeValidator(_parameter)]
-Symbols = Annotated[tuple[InstrumentId, ...], BeforeValidator(_symbols)]
-
-
-class Section(BaseModel):
-    """A part of the configuration: fixed once read, and closed to keys it does not know."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class StrategySettings(Section):
@@ -103,7 +43,7 @@ class StrategySettings(Section):
     class_path: str = Field(alias="class")
     name: StrategyId = StrategyId("")
     symbols: Symbols | None = None
-    params: dict[str, Parameter] = {}
+    params: dict[str, Parameter] = Field(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod
@@ -232,6 +172,7 @@ class LoggingSettings(Section):
 class Settings(Section):
     """The whole configuration. ``load_settings`` makes one; built directly it reads neither file nor environment."""
 
+    mode: Literal["paper", "testnet", "live"] | None = None
     symbols: Symbols
     timeframe: str = "1h"
     seed: Whole = Field(default=7, ge=0, lt=2**63)
@@ -246,6 +187,11 @@ class Settings(Section):
     data: DataSettings = DataSettings()
     demo: DemoSettings = DemoSettings()
     journal: JournalSettings = JournalSettings()
+    venue: VenueSettings = VenueSettings()
+    keys: KeySettings = KeySettings()
+    live: LiveSettings = LiveSettings()
+    positions: PositionSettings = PositionSettings()
+    state: StateSettings = StateSettings()
     logging: LoggingSettings = LoggingSettings()
 
     @field_validator("timeframe")
@@ -284,6 +230,11 @@ class Settings(Section):
                 if symbol not in self.symbols:
                     known = ", ".join(self.symbols)
                     raise sentence(f"{where}.symbols has {symbol}, which is not in symbols ({known})", "strategies")
+        for path, named in (("venue.contracts", self.venue.contracts), ("positions.adopt", self.positions.adopt)):
+            for symbol in named:
+                if symbol not in self.symbols:
+                    known = ", ".join(self.symbols)
+                    raise sentence(f"{path} has {symbol}, which is not in symbols ({known})", path.partition(".")[0])
         return self
 
     def as_dict(self) -> dict[str, Any]:
@@ -291,9 +242,9 @@ class Settings(Section):
         return self.model_dump(mode="json", by_alias=True)
 
     def digest(self) -> str:
-        """SHA-256, in hex, of all that can change a result: not the journal, the log or the place of the data."""
+        """SHA-256, in hex, of all that can change a result: not journal and log, nor places of data, keys and state."""
         content = self.as_dict()
-        del content["journal"], content["logging"], content["data"]["dir"]
+        del content["journal"], content["logging"], content["data"]["dir"], content["keys"], content["state"]
         return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 

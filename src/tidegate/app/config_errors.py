@@ -12,7 +12,6 @@ _SIZE_KEYS = "use sizing.risk_per_trade_frac, or sizing.method: fixed_qty with s
 _COMMANDS = "the command chooses the mode: tidegate demo or tidegate backtest"
 _COUSINS = {
     "dry_run": _COMMANDS,
-    "mode": _COMMANDS,
     "trading_mode": "only USD-M perpetual futures are traded; leave it out",
     "margin_mode": "the margin is cross; leave it out",
     "exchange": "the venue is Binance USD-M futures; a pair_whitelist is called symbols",

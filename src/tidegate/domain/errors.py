@@ -21,6 +21,14 @@ class InvalidBar(DataError):
     """A bar contradicts itself: not finite, not positive, high below low, off its grid."""
 
 
+class AlreadyRunning(ConfigError):
+    """Two daemons on one account are a refused start."""
+
+
+class NotRunning(TidegateError):
+    """There is no daemon to talk to."""
+
+
 class Interrupted(TidegateError):
     """A second signal: the process leaves without waiting for the venue."""
 

@@ -30,8 +30,6 @@ from tidegate.domain.ledger import CENT, EXACT, ROUNDED, ZERO, Ledger, PositionL
 from tidegate.domain.market import Bar, FundingRate
 from tidegate.domain.messages import ExecutionReport
 from tidegate.domain.orders import (
-    AmendOrder,
-    ApprovedOrder,
     CancelOrder,
     FillCause,
     OrderAccepted,
@@ -48,6 +46,7 @@ from tidegate.domain.orders import (
 )
 from tidegate.simulator.frictions import Frictions
 from tidegate.simulator.liquidation import MarginState, margin_used_up, takeover_price
+from tidegate.simulator.tickets import AnyChange, AnyOrder
 
 _UNITS = 1_000_000_000
 QUOTE = "USDT"
@@ -71,11 +70,11 @@ def exact(value: float) -> Decimal:
 
 
 @dataclass(slots=True)
-class _Resting:
+class RestingOrder:
     """An order at the venue. ``late`` when it has met the market at an open: what is left of a market order then
     fills at the end of bars, a limit order rests. ``clipped`` when it was cut to the position that it reduces."""
 
-    order: ApprovedOrder
+    order: AnyOrder
     venue_id: int
     qty: Decimal
     limit: Decimal | None
@@ -90,7 +89,7 @@ class _Resting:
 
 
 @dataclass(slots=True)
-class _Market:
+class MarketState:
     """One contract: its last prices, its orders, our position, and the floats that shadow it for margin checks."""
 
     instrument: Instrument
@@ -101,9 +100,9 @@ class _Market:
     last: float = 0.0
     mark: float | None = None
     half_spread_frac: float = 0.0
-    waiting: list[_Resting] = field(default_factory=list)
-    stops: list[_Resting] = field(default_factory=list)
-    limits: list[_Resting] = field(default_factory=list)
+    waiting: list[RestingOrder] = field(default_factory=list)
+    stops: list[RestingOrder] = field(default_factory=list)
+    limits: list[RestingOrder] = field(default_factory=list)
     opened_ns: Nanos = 0
     open_budget: float | None = None
     closed: bool = False
@@ -119,7 +118,7 @@ class _Market:
     def valuation(self) -> float:
         return self.last if self.mark is None else self.mark
 
-    def queues(self) -> tuple[list[_Resting], list[_Resting], list[_Resting]]:
+    def queues(self) -> tuple[list[RestingOrder], list[RestingOrder], list[RestingOrder]]:
         return self.waiting, self.stops, self.limits
 
 
@@ -137,9 +136,9 @@ class Exchange:
         self._ledger.transfer(deposit)
         self._wallet = deposit
         self._wallet_float = float(deposit)
-        self._held: list[_Market] = []
-        self._markets: dict[InstrumentId, _Market] = {
-            instrument.id: _Market(instrument, self._ledger.position(instrument.id)) for instrument in instruments
+        self._held: list[MarketState] = []
+        self._markets: dict[InstrumentId, MarketState] = {
+            instrument.id: MarketState(instrument, self._ledger.position(instrument.id)) for instrument in instruments
         }
         self._frictions = frictions
         self._leverage = leverage
@@ -150,15 +149,15 @@ class Exchange:
 
     # ---- our requests -------------------------------------------------------------------------------------------
 
-    def submit(self, order: ApprovedOrder, now_ns: Nanos) -> list[ExecutionReport]:
+    def submit(self, order: AnyOrder, now_ns: Nanos) -> list[ExecutionReport]:
         """Take an order in; answers with its acceptance or its rejection."""
-        market = self._markets[order.instrument]
-        refused = self._refuse(order, market)
+        refused = self.refusal(order)
         if refused is not None:
             code, reason = refused
             return [OrderRejected(order.id, order.instrument, code, reason, now_ns, now_ns)]
+        market = self._markets[order.instrument]
         self._venue_ids += 1
-        resting = _Resting(order, self._venue_ids, order.qty, order.limit, order.trigger)
+        resting = RestingOrder(order, self._venue_ids, order.qty, order.limit, order.trigger)
         match order.order_type:
             case OrderType.MARKET:
                 market.waiting.append(resting)
@@ -168,15 +167,22 @@ class Exchange:
                 market.stops.append(resting)
         return [OrderAccepted(order.id, order.instrument, self._venue_ids, now_ns, now_ns)]
 
+    def refusal(self, order: AnyOrder) -> tuple[str, str] | None:
+        """Why an order would not be taken in now, as a code and a reason; ``None`` when it would."""
+        market = self._markets.get(order.instrument)
+        if market is None:
+            return "SYMBOL", f"{order.instrument} is not listed"
+        return self._refuse(order, market)
+
     def cancel(self, request: CancelOrder, now_ns: Nanos) -> list[ExecutionReport]:
         """Cancel a resting order; an order that is not here any more gives no report."""
         found = self._take(request.instrument, request.id)
         return [] if found is None else [OrderCanceled(request.id, request.instrument, now_ns, now_ns)]
 
-    def amend(self, request: AmendOrder, now_ns: Nanos) -> list[ExecutionReport]:
-        """Change quantity and prices of a resting order; it keeps its place."""
+    def amend(self, request: AnyChange, now_ns: Nanos) -> list[ExecutionReport]:
+        """Change quantity and prices of a resting order; it keeps its place. What a filter refuses changes nothing."""
         resting = self._find(request.instrument, request.id)
-        if resting is None or request.qty <= resting.filled:
+        if resting is None or request.qty <= resting.filled or self._refuse_change(request, resting) is not None:
             return []
         resting.qty, resting.limit, resting.trigger = request.qty, request.limit, request.trigger
         return [
@@ -242,7 +248,7 @@ class Exchange:
                     market, resting, bar.open, adverse, market.open_budget, now_ns, reports
                 )
             if resting.order.tif in _AT_ONCE and resting.limit is not None and resting.left > 0:
-                _expire(resting, resting.order.tif.value, now_ns, reports)
+                expire(resting, resting.order.tif.value, now_ns, reports)
         market.waiting = [resting for resting in market.waiting if resting.left > 0]
         market.limits = [resting for resting in market.limits if resting.left > 0]
         self._cover_deficit(now_ns, reports)
@@ -305,7 +311,7 @@ class Exchange:
 
     # ---- orders against the filters -----------------------------------------------------------------------------
 
-    def _refuse(self, order: ApprovedOrder, market: _Market) -> tuple[str, str] | None:
+    def _refuse(self, order: AnyOrder, market: MarketState) -> tuple[str, str] | None:
         instrument = market.instrument
         most = instrument.market_max_qty if order.order_type is _MARKET else instrument.max_qty
         price = market.valuation
@@ -313,23 +319,18 @@ class Exchange:
             return "STATUS", f"{instrument.id} is not trading"
         if (market.waiting or market.stops or market.limits) and self._find(instrument.id, order.id) is not None:
             return "DUPLICATE_ID", f"an open order has the id {order.id}"
-        if order.qty < instrument.min_qty or order.qty > most or order.qty % instrument.step:
-            return "LOT_SIZE", f"quantity {order.qty} is not a lot of {instrument.step} up to {most}"
-        for name, value in _prices(order):
-            if value <= 0 or value % instrument.tick:
-                return "PRICE_FILTER", f"{name} {value} is not on the tick of {instrument.tick}"
-            if not instrument.min_price <= value <= instrument.max_price:
-                return "PRICE_FILTER", f"{name} {value} is not in {instrument.min_price} to {instrument.max_price}"
+        off_grid = _off_grid(instrument, order.qty, most, order.limit, order.trigger)
+        if off_grid is not None:
+            return off_grid
         if (order.order_type is _LIMIT) is (order.limit is None):
             return "PRICE", "a limit order has a limit and no other order has one"
         if (order.order_type in _CONDITIONAL) is (order.trigger is None):
             return "PRICE", "a conditional order has a trigger and no other order has one"
         if order.trigger is not None and market.last and _passed(order, order.trigger, _units(market.last)):
             return "WOULD_TRIGGER", f"trigger {order.trigger} is already passed at {market.last}"
-        if order.limit is not None and price:
-            beyond = (float(order.limit) / price - 1.0) * order.side.sign
-            if beyond > instrument.price_band_frac + 1e-9:
-                return "PERCENT_PRICE", f"limit {order.limit} is {beyond:.1%} through the price {price}"
+        beyond = _beyond_band(instrument, order.side, order.limit, price)
+        if beyond is not None:
+            return beyond
         if order.reduce_only:
             return self._refuse_reduction(order, market)
         notional = float(order.qty) * (float(order.limit) if order.limit is not None else price)
@@ -337,7 +338,14 @@ class Exchange:
             return "MIN_NOTIONAL", f"notional {notional:.2f} is below {instrument.min_notional}"
         return self._refuse_margin(order, market, price)
 
-    def _refuse_reduction(self, order: ApprovedOrder, market: _Market) -> tuple[str, str] | None:
+    def _refuse_change(self, request: AnyChange, resting: RestingOrder) -> tuple[str, str] | None:
+        market = self._markets[request.instrument]
+        instrument, order = market.instrument, resting.order
+        most = instrument.market_max_qty if order.order_type is _MARKET else instrument.max_qty
+        refused = _off_grid(instrument, request.qty, most, request.limit, request.trigger)
+        return refused or _beyond_band(instrument, order.side, request.limit, market.valuation)
+
+    def _refuse_reduction(self, order: AnyOrder, market: MarketState) -> tuple[str, str] | None:
         if order.order_type in _CONDITIONAL:
             return None
         held = market.position.qty
@@ -345,7 +353,7 @@ class Exchange:
             return "REDUCE_ONLY", f"there is no position that this {order.side.value} reduces"
         return None
 
-    def _refuse_margin(self, order: ApprovedOrder, market: _Market, price: float) -> tuple[str, str] | None:
+    def _refuse_margin(self, order: AnyOrder, market: MarketState, price: float) -> tuple[str, str] | None:
         added = _exposure(market, order.side.sign * float(order.qty)) - _exposure(market)
         if added <= 0.0:
             return None
@@ -361,7 +369,7 @@ class Exchange:
 
     # ---- inside a bar -------------------------------------------------------------------------------------------
 
-    def _within(self, market: _Market, bar: Bar, mark: Bar, reports: list[ExecutionReport]) -> None:
+    def _within(self, market: MarketState, bar: Bar, mark: Bar, reports: list[ExecutionReport]) -> None:
         tradable = self._tradable(bar)
         budget = self._share_of(bar.volume)
         left_over = list(market.waiting)
@@ -385,7 +393,7 @@ class Exchange:
         return None if share is None else share * volume
 
     def _stops(
-        self, market: _Market, bar: Bar, mark: Bar, budget: float | None, reports: list[ExecutionReport]
+        self, market: MarketState, bar: Bar, mark: Bar, budget: float | None, reports: list[ExecutionReport]
     ) -> float | None:
         high, low, opened = _units(bar.high), _units(bar.low), _units(bar.open)
         for resting in sorted(market.stops, key=lambda stop: _reach(stop, opened)):
@@ -407,7 +415,9 @@ class Exchange:
                 market.waiting.append(resting)
         return budget
 
-    def _limits(self, market: _Market, bar: Bar, budget: float | None, reports: list[ExecutionReport]) -> float | None:
+    def _limits(
+        self, market: MarketState, bar: Bar, budget: float | None, reports: list[ExecutionReport]
+    ) -> float | None:
         high, low = _units(bar.high), _units(bar.low)
         for resting in market.limits:
             order, limit = resting.order, resting.limit
@@ -426,7 +436,7 @@ class Exchange:
         return budget
 
     def _crosses(
-        self, market: _Market, resting: _Resting, opened: float, now_ns: Nanos, reports: list[ExecutionReport]
+        self, market: MarketState, resting: RestingOrder, opened: float, now_ns: Nanos, reports: list[ExecutionReport]
     ) -> bool:
         """True when a new limit order may take at the open; one that must not take, or not in part, expires."""
         order, limit = resting.order, resting.limit
@@ -435,15 +445,15 @@ class Exchange:
         if price > at if order.side is _BUY else price < at:
             return False
         if order.tif is TimeInForce.GTX:
-            _expire(resting, "GTX", now_ns, reports)
+            expire(resting, "GTX", now_ns, reports)
             return False
         whole = self._affordable(market, resting.left, market.open_budget) == resting.left
         return whole or order.tif is not TimeInForce.FOK
 
     def _take_market(
         self,
-        market: _Market,
-        resting: _Resting,
+        market: MarketState,
+        resting: RestingOrder,
         price: float,
         adverse_frac: float,
         budget: float | None,
@@ -468,16 +478,16 @@ class Exchange:
         self._fill(market, resting, qty, paid, reference, maker=False, now_ns=now_ns, reports=reports)
         return None if budget is None else budget - float(qty)
 
-    def _affordable(self, market: _Market, qty: Decimal, budget: float | None) -> Decimal:
+    def _affordable(self, market: MarketState, qty: Decimal, budget: float | None) -> Decimal:
         if budget is None or float(qty) <= budget:
             return qty
         return market.instrument.qty(max(budget, 0.0))
 
-    def _clip(self, market: _Market, resting: _Resting, now_ns: Nanos, reports: list[ExecutionReport]) -> bool:
+    def _clip(self, market: MarketState, resting: RestingOrder, now_ns: Nanos, reports: list[ExecutionReport]) -> bool:
         """Cut a reducing order to the position; without one to reduce it expires."""
         order, held = resting.order, market.position.qty
         if held == 0 or (held > 0) is (order.side is _BUY):
-            _expire(resting, "REDUCE_ONLY", now_ns, reports)
+            expire(resting, "REDUCE_ONLY", now_ns, reports)
             return False
         most = resting.filled + abs(held)
         if resting.qty > most:
@@ -486,8 +496,8 @@ class Exchange:
 
     def _fill(
         self,
-        market: _Market,
-        resting: _Resting,
+        market: MarketState,
+        resting: RestingOrder,
         qty: Decimal,
         price: Decimal,
         reference: Decimal,
@@ -519,9 +529,9 @@ class Exchange:
             )
         )
         if resting.clipped and resting.left == 0:
-            _expire(resting, "REDUCE_ONLY", now_ns, reports)
+            expire(resting, "REDUCE_ONLY", now_ns, reports)
 
-    def _book(self, market: _Market, side: Side, qty: Decimal, price: Decimal, fee: Decimal) -> None:
+    def _book(self, market: MarketState, side: Side, qty: Decimal, price: Decimal, fee: Decimal) -> None:
         realised = market.position.fill(side, qty, price, fee)
         self._wallet = EXACT.subtract(EXACT.add(self._wallet, realised), fee)
         was_flat = market.qty == 0.0
@@ -546,7 +556,7 @@ class Exchange:
 
     # ---- liquidation --------------------------------------------------------------------------------------------
 
-    def _margin_state(self, moved: _Market | None = None, price: float = 0.0) -> MarginState:
+    def _margin_state(self, moved: MarketState | None = None, price: float = 0.0) -> MarginState:
         """Margin balance and maintenance of the account, with one contract at another price."""
         balance, needed = self._wallet_float, 0.0
         for market in self._held:
@@ -557,7 +567,7 @@ class Exchange:
 
     def _liquidate_if_due(
         self,
-        market: _Market,
+        market: MarketState,
         mark: Bar,
         reports: list[ExecutionReport],
         now_ns: Nanos,
@@ -594,7 +604,7 @@ class Exchange:
 
     def _venue_fill(
         self,
-        market: _Market,
+        market: MarketState,
         price: Decimal,
         cause: FillCause,
         extra_fee_frac: Decimal,
@@ -606,14 +616,14 @@ class Exchange:
         side, qty = (Side.SELL if held > 0 else _BUY), abs(held)
         fee = EXACT.multiply(EXACT.multiply(qty, price), EXACT.add(instrument.taker_fee, extra_fee_frac))
         self._book(market, side, qty, price, fee)
-        name = ClientOrderId(f"{_VENUE_NAMES[cause]}-{self._trade_ids}")
+        name = ClientOrderId(f"{VENUE_NAMES[cause]}-{self._trade_ids}")
         reports.append(
             OrderFilled(
                 name, instrument.id, side, qty, price, fee, QUOTE, self._trade_ids, False, now_ns, now_ns, cause, price
             )
         )
 
-    def _cancel_all(self, market: _Market, now_ns: Nanos) -> list[ExecutionReport]:
+    def _cancel_all(self, market: MarketState, now_ns: Nanos) -> list[ExecutionReport]:
         reports: list[ExecutionReport] = []
         for queue in market.queues():
             reports.extend(
@@ -622,14 +632,14 @@ class Exchange:
             queue.clear()
         return reports
 
-    def _find(self, instrument: InstrumentId, name: ClientOrderId) -> _Resting | None:
+    def _find(self, instrument: InstrumentId, name: ClientOrderId) -> RestingOrder | None:
         for queue in self._markets[instrument].queues():
             for resting in queue:
                 if resting.order.id == name:
                     return resting
         return None
 
-    def _take(self, instrument: InstrumentId, name: ClientOrderId) -> _Resting | None:
+    def _take(self, instrument: InstrumentId, name: ClientOrderId) -> RestingOrder | None:
         resting = self._find(instrument, name)
         if resting is not None:
             for queue in self._markets[instrument].queues():
@@ -642,20 +652,37 @@ _CONDITIONAL = (OrderType.STOP_MARKET, OrderType.TAKE_PROFIT_MARKET)
 _AT_ONCE = (TimeInForce.IOC, TimeInForce.FOK)
 
 
-def _expire(resting: _Resting, reason: str, now_ns: Nanos, reports: list[ExecutionReport]) -> None:
+def expire(resting: RestingOrder, reason: str, now_ns: Nanos, reports: list[ExecutionReport]) -> None:
     """End what is left of an order."""
     resting.qty = resting.filled
     reports.append(OrderExpired(resting.order.id, resting.order.instrument, reason, now_ns, now_ns))
 
 
-def _prices(order: ApprovedOrder) -> Iterable[tuple[str, Decimal]]:
-    if order.limit is not None:
-        yield "limit", order.limit
-    if order.trigger is not None:
-        yield "trigger", order.trigger
+def _off_grid(
+    instrument: Instrument, qty: Decimal, most: Decimal, limit: Decimal | None, trigger: Decimal | None
+) -> tuple[str, str] | None:
+    if qty < instrument.min_qty or qty > most or qty % instrument.step:
+        return "LOT_SIZE", f"quantity {qty} is not a lot of {instrument.step} up to {most}"
+    for name, value in (("limit", limit), ("trigger", trigger)):
+        if value is None:
+            continue
+        if value <= 0 or value % instrument.tick:
+            return "PRICE_FILTER", f"{name} {value} is not on the tick of {instrument.tick}"
+        if not instrument.min_price <= value <= instrument.max_price:
+            return "PRICE_FILTER", f"{name} {value} is not in {instrument.min_price} to {instrument.max_price}"
+    return None
 
 
-def _exposure(market: _Market, extra: float = 0.0) -> float:
+def _beyond_band(instrument: Instrument, side: Side, limit: Decimal | None, price: float) -> tuple[str, str] | None:
+    if limit is None or not price:
+        return None
+    beyond = (float(limit) / price - 1.0) * side.sign
+    if beyond > instrument.price_band_frac + 1e-9:
+        return "PERCENT_PRICE", f"limit {limit} is {beyond:.1%} through the price {price}"
+    return None
+
+
+def _exposure(market: MarketState, extra: float = 0.0) -> float:
     """The larger of what the position becomes if all buys, or all sells, fill, with one more order of ``extra``."""
     if not (market.waiting or market.limits):
         return max(abs(market.qty), abs(market.qty + extra))
@@ -670,16 +697,25 @@ def _exposure(market: _Market, extra: float = 0.0) -> float:
     return max(abs(market.qty + buys), abs(market.qty - sells))
 
 
-def _reach(stop: _Resting, opened: int) -> tuple[bool, int]:
+def _reach(stop: RestingOrder, opened: int) -> tuple[bool, int]:
     """Stops before take-profits, the nearest to the open first: of two in one bar the worse is assumed."""
     assert stop.trigger is not None
     return stop.order.order_type is OrderType.TAKE_PROFIT_MARKET, abs(_units_of(stop.trigger) - opened)
 
 
-_VENUE_NAMES = {FillCause.LIQUIDATION: "autoclose", FillCause.SETTLEMENT: "settlement"}
+VENUE_NAMES = {
+    FillCause.LIQUIDATION: "autoclose",
+    FillCause.DELEVERAGING: "adl_autoclose",
+    FillCause.SETTLEMENT: "settlement",
+}
 
 
-def _passed(order: ApprovedOrder, trigger: Decimal, price_units: int) -> bool:
+def trigger_passed(resting: RestingOrder, price: Decimal) -> bool:
+    """True when ``price`` has reached the trigger of a conditional order."""
+    return resting.trigger is not None and _passed(resting.order, resting.trigger, _units_of(price))
+
+
+def _passed(order: AnyOrder, trigger: Decimal, price_units: int) -> bool:
     """True when a price has reached the trigger from the side on which the order waits."""
     above = (order.side is _BUY) is (order.order_type is OrderType.STOP_MARKET)
     at = _units_of(trigger)

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tidegate.app.config import Settings, load_settings, normalise_symbol
+from tidegate.app.config import Settings, load_settings
+from tidegate.app.config_fields import normalise_symbol
 from tidegate.domain.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[3]
