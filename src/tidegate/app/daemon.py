@@ -1,15 +1,19 @@
 """The daemon: one event loop that pumps feed, reports and timers through the inbox, and stops in good order.
 
-Start: the venue's snapshot, then START, through the one door. Stop, on a deadline, a signal or the end of the data:
-FLATTEN if configured, then STOP; wait until no entry is working; let the venue deliver what is under way; close the
-journal. A second signal leaves at once. An exception anywhere ends the daemon: entries are cancelled, protective
-stops stay at the venue, the journal is closed, and the error goes to the caller.
+Start, all through the one door: the account's stream is opened, so that nothing is missed; BOOT brings the kernel,
+fresh or recovered, to its start; the bars that its features lack are handled; then START. A simulated venue says first
+what we have; for a real one the kernel asks, and trades when ours and the venue's agree.
+
+Stop, on a deadline, a signal or the end of the data: FLATTEN if configured, then STOP; wait until no entry is working;
+let the venue deliver what is under way; close the journal. A second signal leaves at once. An exception anywhere ends
+the daemon: entries are cancelled, protective stops stay at the venue, the journal is closed, and the error goes to the
+caller.
 """
 
 import asyncio
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -17,6 +21,7 @@ from typing import Any, TypeVar
 from tidegate.app.dispatch import Dispatcher, OnAlert
 from tidegate.app.inbox import Inbox, Observer
 from tidegate.domain.errors import Interrupted, JournalError, VenueError
+from tidegate.domain.market import MarketEvent
 from tidegate.domain.messages import Alert, Event, Operation, OperatorCommand, Severity, Subscription, TakeSnapshot
 from tidegate.domain.orders import CancelOrder, Purpose
 from tidegate.kernel.kernel import Kernel
@@ -26,12 +31,18 @@ _T = TypeVar("_T")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
+async def _nothing() -> None:
+    """Nothing to open or to shut."""
+
+
 @dataclass(frozen=True, slots=True)
 class Connections:
     """The world, as the daemon sees it.
 
+    ``open`` is awaited before anything is asked of the venue. ``warm_up`` gives the bars that the kernel lacks.
+    ``reconciles`` says that the kernel asks for snapshots by itself; else the first one comes before START.
     ``hurry`` is called when the stop begins, ``close`` when nothing more is wanted: the streams end when what is under
-    way was delivered. A venue that cannot do that does nothing, and is cut off after ``patience_s``.
+    way was delivered, or are cut off after ``linger_s``. ``shut`` is awaited at the very end, whatever happened.
     """
 
     feed: MarketDataFeed
@@ -41,6 +52,11 @@ class Connections:
     hurry: Callable[[], None] = lambda: None
     close: Callable[[], None] = lambda: None
     patience_s: float = 10.0
+    linger_s: float = 10.0
+    open: Callable[[], Awaitable[None]] = _nothing
+    warm_up: Callable[[], AsyncIterator[MarketEvent]] | None = None
+    reconciles: bool = False
+    shut: Callable[[], Awaitable[None]] = _nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +89,9 @@ class Daemon:
         deadline_s: float | None = None,
         lock_step: bool = True,
         last_seq: int = 0,
+        boot: str = "",
     ) -> None:
+        self._boot = boot
         self._kernel, self._journal, self._to = kernel, journal, connections
         self._subscriptions = tuple(subscriptions)
         self._on_alert = on_alert
@@ -90,6 +108,10 @@ class Daemon:
         self._warnings: list[str] = []
         self._forced = False
 
+    def accompany(self, companions: Sequence[Callable[[], Coroutine[Any, Any, None]]]) -> None:
+        """Choose the companions before the start, for those that need the daemon itself."""
+        self._companions = tuple(companions)
+
     def stop(self, reason: str) -> None:
         """Ask for a graceful stop; only the first reason counts."""
         if not self._stopping.is_set():
@@ -98,6 +120,12 @@ class Daemon:
 
     async def run(self) -> DaemonSummary:
         """Trade until something asks to stop. Raises ``Interrupted`` on a second signal, and whatever broke."""
+        try:
+            return await self._run()
+        finally:
+            await self._to.shut()
+
+    async def _run(self) -> DaemonSummary:
         first = self.inbox.last_seq
         try:
             with self._signals(asyncio.current_task()):
@@ -138,10 +166,16 @@ class Daemon:
                 task.cancel()
 
     async def _begin(self) -> None:
-        """The one start-up path: what the venue says we have, then leave to trade."""
-        snapshot = await self._to.venue.snapshot(TakeSnapshot("start", (), 0, "start"))
-        await self.inbox.deliver(snapshot)
-        await self._operate(Operation.START, "")
+        """The one start-up path, after a crash or not."""
+        await self._to.open()
+        if self._to.reconciles:
+            await self.operate(Operation.BOOT, self._boot)
+        if self._to.warm_up is not None:
+            async for event in self._to.warm_up():
+                await self.inbox.deliver(event)
+        if not self._to.reconciles:
+            await self.inbox.deliver(await self._to.venue.snapshot(TakeSnapshot("start", (), 0, "start")))
+        await self.operate(Operation.START, "")
 
     async def _pump(self, stream: AsyncIterator[Event]) -> None:
         put = self.inbox.put
@@ -152,20 +186,21 @@ class Daemon:
         await asyncio.sleep(seconds)
         self.stop(f"{seconds:g} s are over")
 
-    async def _operate(self, operation: Operation, detail: str) -> None:
+    async def operate(self, operation: Operation, detail: str) -> None:
+        """Have an operator's wish handled; it goes past whatever is queued."""
         now_ns = self._to.clock.now_ns()
         await self.inbox.deliver(OperatorCommand(operation, now_ns, now_ns, detail))
 
     async def _wind_down(self) -> None:
         self._to.hurry()
         if self._flatten_on_stop:
-            await self._operate(Operation.FLATTEN, self._reason)
+            await self.operate(Operation.FLATTEN, self._reason)
             await self._until(self._flat, "positions are still open")
-        await self._operate(Operation.STOP, self._reason)
+        await self.operate(Operation.STOP, self._reason)
         await self._until(self._quiet, "orders are still working")
         self._to.close()
         if self._alive():
-            await asyncio.wait(self._alive(), timeout=self._to.patience_s)
+            await asyncio.wait(self._alive(), timeout=self._to.linger_s)
 
     async def _until(self, settled: Callable[[], bool], complaint: str) -> None:
         """Let the venue answer until ``settled``; say so when it does not, in time or because the market has ended."""

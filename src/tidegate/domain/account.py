@@ -95,7 +95,7 @@ class AccountMode(msgspec.Struct, frozen=True, gc=False):
 
 
 class AccountSnapshot(msgspec.Struct, frozen=True, tag=True):
-    """Balances, positions and open orders (conditional ones too) at one instant: the truth at start and after any doubt.
+    """Balances, positions and open orders, stops too, at one instant: the truth at start and after any doubt.
 
     Read in this order: orders, stops, positions, balances, then executions and income. ``name`` is that of the
     ``TakeSnapshot`` that asked. ``fills`` and ``income`` are what it asked for, oldest first, by the venue's ids.

@@ -47,6 +47,12 @@ class PositionLedger:
     realised: Decimal = ZERO
     fees: Decimal = ZERO
     funding: Decimal = ZERO
+    other_fees: Decimal = ZERO  # fees paid in another asset, at their value when paid: not part of this wallet
+
+    @property
+    def fees_usdt(self) -> Decimal:
+        """All fees, whatever they were paid in."""
+        return EXACT.add(self.fees, self.other_fees)
 
     def fill(self, side: Side, qty: Decimal, price: Decimal, fee: Decimal) -> Decimal:
         """Book one execution of ``qty`` (positive); returns what it realised, before the fee."""
@@ -95,10 +101,12 @@ class PositionLedger:
 
 @dataclass(slots=True)
 class Ledger:
-    """All positions of one wallet."""
+    """All positions of one wallet, and the wallets of the other assets that fees are paid in."""
 
     deposits: Decimal = ZERO
     positions: dict[InstrumentId, PositionLedger] = field(default_factory=dict)
+    income: Decimal = ZERO  # what the venue lists besides trades and funding: insurance, rebates
+    other: dict[str, Decimal] = field(default_factory=dict)
 
     def position(self, instrument: InstrumentId) -> PositionLedger:
         """The position of ``instrument``; made empty at first use."""
@@ -111,10 +119,14 @@ class Ledger:
         """Money put in, or taken out when negative."""
         self.deposits = EXACT.add(self.deposits, amount)
 
+    def credit(self, asset: str, amount: Decimal) -> None:
+        """Change the wallet of another asset."""
+        self.other[asset] = EXACT.add(self.other.get(asset, ZERO), amount)
+
     @property
     def wallet(self) -> Decimal:
-        """Deposits and everything realised: results, fees and funding."""
-        total = self.deposits
+        """Deposits and everything realised: results, fees, funding and other income."""
+        total = EXACT.add(self.deposits, self.income)
         for held in self.positions.values():
             total = EXACT.add(total, held.realised)
             total = EXACT.subtract(total, held.fees)

@@ -51,6 +51,7 @@ class VenueStatus(msgspec.Struct, frozen=True, gc=False, tag=True):
 class Operation(Enum):
     """What an operator, or the shell on their behalf, can ask for."""
 
+    BOOT = "BOOT"  # a process begins; ``detail`` is its generation, which its order ids carry
     START = "START"
     PAUSE = "PAUSE"
     RESUME = "RESUME"

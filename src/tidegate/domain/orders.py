@@ -27,6 +27,9 @@ class OrderType(Enum):
     STOP_MARKET = "STOP_MARKET"
     TAKE_PROFIT_MARKET = "TAKE_PROFIT_MARKET"
 
+    def __init__(self, value: str) -> None:
+        self.conditional = value in ("STOP_MARKET", "TAKE_PROFIT_MARKET")
+
 
 class TimeInForce(Enum):
     GTC = "GTC"
@@ -268,6 +271,7 @@ class OrderState(Enum):
     TRIGGERED = "TRIGGERED", 3
     PARTIALLY_FILLED = "PARTIALLY_FILLED", 4
     NOT_PLACED = "NOT_PLACED", 5
+    ABANDONED = "ABANDONED", 5  # conditional, and nothing has settled it for an hour: counted apart
     REJECTED = "REJECTED", 5
     CANCELED = "CANCELED", 5
     EXPIRED = "EXPIRED", 5
@@ -297,6 +301,8 @@ class Order:
     filled: Decimal = Decimal(0)
     reason: str | None = None
     trade_ids: set[int] = field(default_factory=set)
+    entered_ns: Nanos = 0
+    ended_ns: Nanos = 0
 
     def __post_init__(self) -> None:
         if not self.qty:
@@ -311,6 +317,23 @@ class Order:
     def remaining(self) -> Decimal:
         """What may still trade; zero once the order is closed."""
         return self.qty - self.filled if self.open else Decimal(0)
+
+    @property
+    def rests_as_condition(self) -> bool:
+        """True while the order lies among the venue's stops; once triggered it is an ordinary one."""
+        return self.approved.order_type.conditional and self.state.rank < OrderState.TRIGGERED.rank
+
+    def cancel(self) -> CancelOrder:
+        """The command that cancels it."""
+        return CancelOrder(self.approved.id, self.approved.instrument, self.rests_as_condition)
+
+    def query(self) -> QueryOrder:
+        """The command that asks for it."""
+        return QueryOrder(self.approved.id, self.approved.instrument, self.approved.order_type.conditional)
+
+    def conclude(self, state: OrderState) -> bool:
+        """End it by our own proof, without a word of the venue: NOT_PLACED or ABANDONED."""
+        return self._move(state)
 
     def apply(self, report: OrderReport) -> bool:
         """Take a report in; False when it said nothing new (a duplicate or a stale one)."""

@@ -3,14 +3,15 @@
 1. ``enter`` records an approved order as in flight before anything is sent.
 2. ``apply`` takes a report in. It is idempotent: a report that says nothing new returns None.
 3. A state only moves forward (``domain/orders``); a fill may come before the acknowledgement.
-4. An order that closed is kept for a while, so that late and repeated reports find something to land on.
+4. An order of ours that the venue lists and we have forgotten is entered as the venue has it.
+5. An order that closed is kept for a while, so that late and repeated reports find something to land on.
 """
 
 from collections import deque
 from collections.abc import Iterator
 from decimal import Decimal
 
-from tidegate.domain.ids import ClientOrderId, InstrumentId
+from tidegate.domain.ids import ClientOrderId, InstrumentId, Nanos
 from tidegate.domain.orders import ApprovedOrder, Order, OrderReport, OrderState, Purpose
 
 KEPT_CLOSED = 1_000
@@ -28,9 +29,9 @@ class Blotter:
         self._open: dict[InstrumentId, dict[ClientOrderId, Order]] = {}
         self._closed: deque[ClientOrderId] = deque()
 
-    def enter(self, approved: ApprovedOrder) -> Order:
+    def enter(self, approved: ApprovedOrder, now_ns: Nanos = 0) -> Order:
         """Record an order as in flight."""
-        order = Order(approved)
+        order = Order(approved, entered_ns=now_ns)
         self._orders[approved.id] = order
         self._open.setdefault(approved.instrument, {})[approved.id] = order
         return order
@@ -41,8 +42,13 @@ class Blotter:
         if order is None or not order.apply(report):
             return None
         if not order.open:
-            self._close(order.approved)
+            self._close(order, report.recv_ns)
         return order
+
+    def conclude(self, order: Order, state: OrderState, now_ns: Nanos) -> None:
+        """End an order that will never be heard of: NOT_PLACED by proof, ABANDONED by time."""
+        if order.conclude(state):
+            self._close(order, now_ns)
 
     def find(self, name: ClientOrderId) -> Order | None:
         """An order by its id, live or lately done."""
@@ -59,6 +65,10 @@ class Blotter:
             if order.approved.purpose is not _PROTECTION or order.state in _TRIGGERED:
                 total += order.approved.side.sign * order.remaining
         return total
+
+    def of(self, instrument: InstrumentId) -> list[Order]:
+        """All orders of an instrument that may still trade, oldest first."""
+        return list(self._open.get(instrument, {}).values())
 
     def has_working(self, instrument: InstrumentId) -> bool:
         """True while any order of the instrument may still trade."""
@@ -82,8 +92,11 @@ class Blotter:
             else:
                 self._closed.append(order.approved.id)
 
-    def _close(self, approved: ApprovedOrder) -> None:
-        self._open.get(approved.instrument, {}).pop(approved.id, None)
+    def _close(self, order: Order, now_ns: Nanos) -> None:
+        approved = order.approved
+        order.ended_ns = now_ns
+        if self._open.get(approved.instrument, {}).pop(approved.id, None) is None:
+            return  # it had ended before: a late fill completed it
         self._closed.append(approved.id)
         if len(self._closed) > KEPT_CLOSED:
             del self._orders[self._closed.popleft()]

@@ -6,6 +6,8 @@
    never the reverse. Stops carry quantity and reduce-only, so both may rest for a moment.
 4. A stop that the price has already passed is no stop: the position is closed at the market at once.
 5. When the position is flat, whatever is left is cancelled.
+6. While nobody knows whether a stop was taken, one spare may be placed beside it, and no more than one.
+7. A new stop that is refused while the old one still covers the position leaves the old one in place.
 """
 
 from dataclasses import dataclass, field
@@ -43,6 +45,11 @@ class Guard:
     pending_level: float = 0.0
     stale: list[ClientOrderId] = field(default_factory=list)
     triggered: bool = False
+    spared: bool = False
+
+    def knows(self, name: ClientOrderId) -> bool:
+        """True when the stop is one that is kept track of here."""
+        return name in (self.resting, self.pending) or name in self.stale
 
 
 class Protect(msgspec.Struct, frozen=True, gc=False):
@@ -109,8 +116,31 @@ class Protection:
             return ()
         old = [*guard.stale, *([guard.resting] if guard.resting is not None else [])]
         guard.resting, guard.resting_qty, guard.resting_level = name, guard.pending_qty, guard.pending_level
-        guard.pending, guard.stale = None, []
-        return tuple(CancelOrder(each, instrument) for each in old)
+        guard.pending, guard.stale, guard.spared = None, [], False
+        return tuple(CancelOrder(each, instrument, conditional=True) for each in old)
+
+    def adopt(self, instrument: InstrumentId, name: ClientOrderId, side: int, qty: Decimal, level: float) -> None:
+        """A stop of ours that the venue lists and nothing here knows is the guard of a position of this side."""
+        guard = self._guards.setdefault(instrument, Guard())
+        if guard.side != side:
+            guard.side, guard.level = side, level
+        elif (level - guard.level) * side > 0.0:
+            guard.level = level
+        guard.resting, guard.resting_qty, guard.resting_level = name, qty, level
+
+    def doubt(self, instrument: InstrumentId, name: ClientOrderId) -> bool:
+        """Nobody knows whether this stop rests: make room for one spare. False when it is none of the two that count,
+        or when a spare was allowed before."""
+        guard = self._guards.get(instrument)
+        if guard is None or guard.spared or name not in (guard.pending, guard.resting):
+            return False
+        if name == guard.pending:
+            guard.pending = None
+        else:
+            guard.resting = None
+        guard.stale.append(name)
+        guard.spared = True
+        return True
 
     def triggered(self, instrument: InstrumentId, name: ClientOrderId) -> None:
         """A stop was triggered and is closing the position: nothing else is placed until it is done."""
@@ -132,6 +162,17 @@ class Protection:
             guard.resting, guard.triggered = None, False
             return True
         return False
+
+    def covers(self, instrument: InstrumentId, qty: Decimal) -> bool:
+        """True when a confirmed stop of the right side covers the whole of a signed position, or is closing it."""
+        guard = self._guards.get(instrument)
+        if guard is None or guard.side * qty <= 0:
+            return qty == 0
+        return guard.triggered or (guard.resting is not None and guard.resting_qty >= abs(qty))
+
+    def guard(self, instrument: InstrumentId) -> Guard:
+        """The guard of an instrument, to look at."""
+        return self._guards.get(instrument) or Guard()
 
     def level(self, instrument: InstrumentId) -> float | None:
         """The level that is guarded now, None when nothing is."""
@@ -164,8 +205,10 @@ class Protection:
         names += [name for name in (guard.resting, guard.pending) if name is not None]
         guard.side, guard.level = 0, 0.0
         guard.resting = guard.pending = None
-        guard.stale, guard.triggered = [], False
-        return Protect(cancels=tuple(CancelOrder(name, instrument) for name in names)) if names else NOTHING
+        guard.stale, guard.triggered, guard.spared = [], False, False
+        if not names:
+            return NOTHING
+        return Protect(cancels=tuple(CancelOrder(name, instrument, conditional=True) for name in names))
 
 
 def closing(instrument: InstrumentId, held: Decimal) -> OrderIntent:

@@ -65,9 +65,7 @@ class SmartOrderRouter:
         self._parents = parents
 
     def _cancels(self, instrument: InstrumentId) -> tuple[CancelOrder, ...]:
-        return tuple(
-            CancelOrder(order.approved.id, instrument) for order in self._blotter.working(instrument, Purpose.TARGET)
-        )
+        return tuple(order.cancel() for order in self._blotter.working(instrument, Purpose.TARGET))
 
     @staticmethod
     def pieces(instrument: Instrument, intents: Iterable[OrderIntent]) -> Iterable[OrderIntent]:

@@ -1,23 +1,28 @@
-"""PositionManager: our positions and wallet, exact in Decimal, with a float shadow for decisions.
+"""PositionManager: our positions and wallets, exact in Decimal, with a float shadow for decisions.
 
 The exact side is ``domain/ledger``; the shadow (quantity, cost and wallet as floats) is refreshed from it at every fill
 and payment, so that it never drifts. Equity for decisions is a float; Decimal equity is for reports and checks.
 
-Fills are booked once, by (instrument, trade id), in whatever order they come. The newest ids are remembered one by one;
-older ones than those are all taken as booked.
+Fills are booked once, by (instrument, trade id), in whatever order they come; lines of the venue's income list once, by
+their name. The newest are remembered one by one; older ones than those are all taken as booked.
+
+A fee that is paid in another asset leaves that asset's wallet, and its value at that moment is kept beside it.
+Deposits and withdrawals buy and redeem units at the unit value of their moment, so that they move no performance.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from tidegate.domain.account import FundingPaid
-from tidegate.domain.ids import InstrumentId
+from tidegate.domain.account import FundingPaid, Income, Transfer
+from tidegate.domain.ids import InstrumentId, Nanos
 from tidegate.domain.ledger import EXACT, ZERO, Ledger, PositionLedger
-from tidegate.domain.orders import OrderFilled
+from tidegate.domain.orders import OrderFilled, Side
 
+QUOTE_ASSET = "USDT"
 KEPT_TRADE_IDS = 4_096
 """How many fills of one instrument may come between a fill and its late or repeated report."""
+KEPT_LINES = 4_096
 
 
 @dataclass(slots=True)
@@ -26,6 +31,10 @@ class Booked:
 
     floor: int = -1
     ids: set[int] = field(default_factory=set)
+
+    def has(self, trade_id: int) -> bool:
+        """True when the id was booked."""
+        return trade_id <= self.floor or trade_id in self.ids
 
     def add(self, trade_id: int) -> bool:
         """Remember an id; False when it was booked before."""
@@ -36,6 +45,27 @@ class Booked:
             oldest_first = sorted(self.ids)
             self.floor = oldest_first[-KEPT_TRADE_IDS - 1]
             self.ids = set(oldest_first[-KEPT_TRADE_IDS:])
+        return True
+
+
+@dataclass(slots=True)
+class Lines:
+    """The income lines that were booked: those in ``seen`` with their times, and all up to ``floor_ns``."""
+
+    floor_ns: Nanos = 0
+    seen: dict[str, Nanos] = field(default_factory=dict)
+
+    def add(self, line: str, ts_ns: Nanos) -> bool:
+        """Remember a line; False when it was booked before. A payment that no list names has no line: it is new."""
+        if not line:
+            return True
+        if ts_ns <= self.floor_ns or line in self.seen:
+            return False
+        self.seen[line] = ts_ns
+        if len(self.seen) > 2 * KEPT_LINES:
+            oldest_first = sorted(self.seen.items(), key=lambda item: item[1])
+            self.floor_ns = oldest_first[-KEPT_LINES - 1][1]
+            self.seen = dict(oldest_first[-KEPT_LINES:])
         return True
 
 
@@ -60,9 +90,16 @@ class PositionManager:
         self.ledger = Ledger()
         self.wallet = ZERO
         self.wallet_float = 0.0
+        self.units = 0.0
         self.holdings: dict[InstrumentId, Holding] = {}
         self.open: list[tuple[InstrumentId, Holding]] = []
         self._booked: dict[InstrumentId, Booked] = {}
+        self._lines = Lines()
+
+    @property
+    def other_wallets(self) -> Mapping[str, Decimal]:
+        """Wallets of the assets besides the quote asset."""
+        return self.ledger.other
 
     def holding(self, instrument: InstrumentId) -> Holding:
         """The holding of an instrument; made empty at first use."""
@@ -71,31 +108,97 @@ class PositionManager:
             held = self.holdings[instrument] = Holding(self.ledger.position(instrument))
         return held
 
+    # ---- fills --------------------------------------------------------------------------------------------------
+
     def book_fill(self, fill: OrderFilled) -> bool:
         """Book an execution once; False when its trade id was booked before."""
+        if not self.pass_over(fill):
+            return False
+        held = self.holding(fill.instrument)
+        if fill.fee_asset == QUOTE_ASSET:
+            fee = fill.fee
+        else:
+            fee = ZERO
+            self.ledger.credit(fill.fee_asset, EXACT.minus(fill.fee))
+            if fill.fee_price is not None:
+                value = EXACT.multiply(fill.fee, fill.fee_price)
+                held.exact.other_fees = EXACT.add(held.exact.other_fees, value)
+        self._book(held, fill.side, fill.qty, fill.price, fee)
+        return True
+
+    def pass_over(self, fill: OrderFilled) -> bool:
+        """Take a trade id as booked, without booking anything; False when it was before."""
         booked = self._booked.get(fill.instrument)
         if booked is None:
             booked = self._booked[fill.instrument] = Booked()
-        if not booked.add(fill.trade_id):
-            return False
-        held = self.holding(fill.instrument)
+        return booked.add(fill.trade_id)
+
+    def is_booked(self, fill: OrderFilled) -> bool:
+        """True when the execution was booked."""
+        booked = self._booked.get(fill.instrument)
+        return booked is not None and booked.has(fill.trade_id)
+
+    def adjust(self, instrument: InstrumentId, qty: Decimal, price: Decimal) -> None:
+        """Book a signed quantity that no execution explains."""
+        side = Side.BUY if qty > 0 else Side.SELL
+        self._book(self.holding(instrument), side, abs(qty), price, ZERO)
+
+    def _book(self, held: Holding, side: Side, qty: Decimal, price: Decimal, fee: Decimal) -> None:
         was_flat = held.qty == 0.0
-        realised = held.exact.fill(fill.side, fill.qty, fill.price, fill.fee)
-        self._changed(EXACT.subtract(realised, fill.fee))
+        realised = held.exact.fill(side, qty, price, fee)
+        self._changed(EXACT.subtract(realised, fee))
         self._shadow(held)
         if was_flat or held.qty == 0.0:
             self.open = [(name, each) for name, each in self.holdings.items() if each.qty]
-        return True
 
-    def book_funding(self, paid: FundingPaid) -> None:
-        """Book a funding settlement."""
+    # ---- money --------------------------------------------------------------------------------------------------
+
+    def fund(self, wallets: Mapping[str, Decimal], ts_ns: Nanos) -> None:
+        """The first look at the account: what is there is there, and what was listed before is in it."""
+        for asset, amount in wallets.items():
+            if asset == QUOTE_ASSET:
+                self._put_in(amount, 0.0)
+            else:
+                self.ledger.credit(asset, amount)
+        self._lines.floor_ns = max(self._lines.floor_ns, ts_ns)
+
+    def book_funding(self, paid: FundingPaid) -> bool:
+        """Book a funding settlement; False when its line was booked before."""
+        if not self._lines.add(paid.line, paid.ts_ns):
+            return False
         self.holding(paid.instrument).exact.pay_funding(paid.amount)
         self._changed(paid.amount)
+        return True
 
-    def book_transfer(self, amount: Decimal) -> None:
-        """Book money that came in, or went out when negative."""
+    def book_transfer(self, transfer: Transfer, equity: float) -> bool:
+        """Book money that came in, or went out when negative; ``equity`` is that of the moment before."""
+        if not self._lines.add(transfer.line, transfer.ts_ns):
+            return False
+        if transfer.asset == QUOTE_ASSET:
+            self._put_in(transfer.amount, equity)
+        else:
+            self.ledger.credit(transfer.asset, transfer.amount)
+        return True
+
+    def book_income(self, income: Income) -> bool:
+        """Book what else the venue lists, to the wallet of its asset; False when its line was booked before."""
+        if not self._lines.add(income.line, income.ts_ns):
+            return False
+        if income.asset == QUOTE_ASSET:
+            self.ledger.income = EXACT.add(self.ledger.income, income.amount)
+            self._changed(income.amount)
+        else:
+            self.ledger.credit(income.asset, income.amount)
+        return True
+
+    def _put_in(self, amount: Decimal, equity: float) -> None:
+        self.units += float(amount) / self.unit_value(equity)
         self.ledger.transfer(amount)
         self._changed(amount)
+
+    def unit_value(self, equity: float) -> float:
+        """Equity per unit; 1 while there is nothing to divide."""
+        return equity / self.units if self.units > 0.0 and equity > 0.0 else 1.0
 
     def equity(self, prices: Mapping[InstrumentId, float]) -> float:
         """Wallet plus open results, for decisions; each held instrument needs a price."""
@@ -104,13 +207,15 @@ class PositionManager:
             total += held.qty * prices[instrument] - held.cost
         return total
 
+    # ---- state --------------------------------------------------------------------------------------------------
+
     def dump(self) -> object:
         """The exact state; the shadow follows from it."""
-        return {"ledger": self.ledger, "booked": self._booked}
+        return {"ledger": self.ledger, "booked": self._booked, "lines": self._lines, "units": self.units}
 
-    def load(self, ledger: Ledger, booked: dict[InstrumentId, Booked]) -> None:
+    def load(self, ledger: Ledger, booked: dict[InstrumentId, Booked], lines: Lines, units: float) -> None:
         """Continue from a dump."""
-        self.ledger, self._booked = ledger, booked
+        self.ledger, self._booked, self._lines, self.units = ledger, booked, lines, units
         self.holdings = {name: Holding(position) for name, position in ledger.positions.items()}
         for held in self.holdings.values():
             self._shadow(held)

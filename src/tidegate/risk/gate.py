@@ -4,6 +4,7 @@
 2. An order intent passes the same rules in order; the first refusal ends it.
 3. What passed all rules gets its client order id and its expiry and becomes an ``ApprovedOrder``, here only.
 4. An amendment is reviewed as the order that it would leave behind.
+5. What the venue already holds under our name, and we have forgotten, is written down as it is.
 
 A refusal is a value with the rule, the reason and a sentence; the caller records it and goes on.
 """
@@ -11,10 +12,11 @@ A refusal is a value with the rule, the reason and a sentence; the caller record
 from collections import deque
 from decimal import Decimal
 
+from tidegate.domain.account import OpenOrder
 from tidegate.domain.errors import InvariantBroken
 from tidegate.domain.ids import ClientOrderId, Nanos, base36
 from tidegate.domain.market import MINUTE_NS, SECOND_NS
-from tidegate.domain.orders import AmendOrder, ApprovedOrder, OrderIntent
+from tidegate.domain.orders import AmendOrder, ApprovedOrder, OrderIntent, Purpose, TimeInForce
 from tidegate.domain.signals import Refusal, TargetPosition
 from tidegate.risk.rules.concentration import ConcentrationRule
 from tidegate.risk.rules.leverage import LeverageRule
@@ -114,6 +116,29 @@ class RiskGate:
         )
         refusal = self._object(intent, view)
         return refusal or AmendOrder(order.id, order.instrument, qty, limit, trigger)
+
+    @staticmethod
+    def recover(order: OpenOrder, now_ns: Nanos) -> ApprovedOrder:
+        """An order of ours as the venue lists it: nothing is sent, so nothing is asked of the rules. A stop that only
+        reduces is protection, anything else was on its way to a target."""
+        stop = order.order_type.conditional and order.reduce_only
+        return ApprovedOrder(
+            order.id,
+            order.instrument,
+            order.side,
+            order.qty,
+            order.order_type,
+            order.limit,
+            order.trigger,
+            TimeInForce.GTC,
+            order.reduce_only,
+            order.position_side,
+            Purpose.PROTECTION if stop else Purpose.TARGET,
+            None,
+            None,
+            0,
+            now_ns,
+        )
 
     def recent_orders(self, now_ns: Nanos) -> int:
         """Orders approved in the minute before ``now_ns``."""

@@ -209,7 +209,7 @@ class TickExchange(Exchange):
         self._touches[instrument] = touch
         market.last = float(touch.last)
         market.mark = None if touch.mark is None else float(touch.mark)
-        if market.waiting or market.limits or market.stops:
+        if self._visible_only:
             self._visible[instrument, Side.BUY], self._visible[instrument, Side.SELL] = touch.ask_qty, touch.bid_qty
 
     def act(self, instrument: InstrumentId, now_ns: Nanos) -> list[ExecutionReport]:

@@ -143,6 +143,14 @@ class SymbolConfigRow(Wire, rename="camel"):
     leverage: Whole = None
 
 
+class CommissionRow(Wire, rename="camel"):
+    """Our fees on one contract, as fractions."""
+
+    symbol: str | None = None
+    maker_commission_rate: Decimal | None = None
+    taker_commission_rate: Decimal | None = None
+
+
 class ListenKeyRow(Wire, rename="camel"):
     """The key of the user stream; a renewal may leave it out."""
 

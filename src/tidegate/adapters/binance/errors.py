@@ -246,6 +246,10 @@ def classify(status: int, body: bytes, context: Context) -> Outcome:
     A success is DONE only with a JSON body: a proxy's page with status 200 says nothing about the order.
     """
     readable, code, message = _read(body)
+    if 200 <= status < 300 and readable and code is None:
+        return Outcome(Fate.DONE, status)
+    if code is None:
+        message = clean(body[: 8 * _SHOWN_CHARS].decode("utf-8", "replace")) or "empty body"
     if status == 418:
         return Outcome(Fate.BANNED, status, code, message, banned_until_ms=banned_until_ms(message))
     if status == 429:
@@ -253,8 +257,6 @@ def classify(status: int, body: bytes, context: Context) -> Outcome:
         until_ms = banned_until_ms(message)
         fate = Fate.LIMITED if until_ms is None else Fate.BANNED
         return Outcome(fate, status, code, message, CATALOGUE[code], banned_until_ms=until_ms)
-    if 200 <= status < 300 and readable and code is None:
-        return Outcome(Fate.DONE, status)
     if status == 403 and code is None:
         return Outcome(Fate.BANNED, status, None, message)
     if status >= 500 or status == 408 or code is None:
@@ -281,18 +283,17 @@ class _ErrorBody(msgspec.Struct):
 
 
 def _read(body: bytes) -> tuple[bool, int | None, str]:
-    """Whether the body is JSON, the error code in it, and what to show of it."""
-    shown = clean(body[: 8 * _SHOWN_CHARS].decode("utf-8", "replace"))
+    """Whether the body is a JSON object or list, and the error in it: code and text; no code when it is none."""
     try:
         if body.lstrip()[:1] != b"{":
             msgspec.json.decode(body, type=list[msgspec.Raw])
-            return True, None, shown
+            return True, None, ""
         answer = msgspec.json.decode(body, type=_ErrorBody)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False, None, shown or "empty body"
+        return False, None, ""
     if type(answer.code) is int and answer.code < 0:
         return True, answer.code, clean(str(answer.msg))
-    return True, None, shown
+    return True, None, ""
 
 
 def _doubtful(status: int, code: int | None, message: str, context: Context) -> Outcome:

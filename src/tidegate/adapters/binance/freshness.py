@@ -34,9 +34,6 @@ _BARS_GRACE_NS: Final = 5 * SECOND_NS
 class Watch:
     """One stream of one instrument. Times are monotonic, but ``event_ms``, which is the venue's."""
 
-    __slots__ = ("_ask_ns", "_tell", "asked_ns", "bound_ns", "event_ms", "family", "fresh", "good_ns", "instrument")
-    __slots__ += ("since_ns", "stream")
-
     def __init__(
         self, instrument: InstrumentId, family: Family, stream: str, now_ns: Nanos, tell: Callable[[FeedState], None]
     ) -> None:

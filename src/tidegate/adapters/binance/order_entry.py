@@ -8,12 +8,11 @@ after which an ordinary order cannot be accepted any more.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Final, TypeVar
+from typing import Final
 
 import msgspec
 
-from tidegate.adapters.binance.account_schemas import AlgoRow, OrderRow
-from tidegate.adapters.binance.errors import Banned, Context, NotSent, Outcome, Refused, Unknown
+from tidegate.adapters.binance.errors import Banned, Context, NotSent, Refused, Unknown
 from tidegate.adapters.binance.limits import Lane
 from tidegate.domain.errors import OrderNotSent, OrderOutcomeUnknown, OrderRefused, VenueError
 from tidegate.domain.ids import Nanos
@@ -27,8 +26,6 @@ BATCH: Final = "/fapi/v1/batchOrders"
 MAX_BATCH: Final = 5
 
 _CONDITIONAL: Final = frozenset({OrderType.STOP_MARKET, OrderType.TAKE_PROFIT_MARKET})
-
-T = TypeVar("T", OrderRow, AlgoRow)
 
 
 def plain(value: Decimal) -> str:
@@ -110,8 +107,8 @@ class Sending:
     reducing: bool
     expires_ns: Nanos
     recv_window_ms: int
-    sent_ns: Nanos = 0
     error_ns: Nanos = 0
+    sent_ns: Nanos = 0
 
     @property
     def lane(self) -> Lane:
@@ -145,10 +142,6 @@ class Sending:
                 return OrderOutcomeUnknown(self.id, error.detail, self.fence_ns)
             case _:
                 return error
-
-    def item_failure(self, outcome: Outcome) -> VenueError:
-        """What a failed item of a batch means for its order."""
-        return self.failure(outcome.error())
 
 
 def change_failure(id_: str, error: VenueError) -> VenueError:

@@ -70,13 +70,13 @@ class OrderNames:
         self._ids: Remembered[tuple[str, int], ClientOrderId] = Remembered()
         self._children: Remembered[tuple[str, int], ClientOrderId] = Remembered()
         self._known: Remembered[ClientOrderId, Known] = Remembered()
-        self._waiting: dict[ClientOrderId, Known] = {}
+        self._waiting: Remembered[ClientOrderId, Known] = Remembered(1_000)
 
     def sent(self, order: Known) -> None:
         """An order of ours is on its way, or was found."""
         self._known.put(order.id, order)
         if order.conditional:
-            self._waiting[order.id] = order
+            self._waiting.put(order.id, order)
 
     def placed(self, symbol: str, order_id: int, client_id: str) -> None:
         """An ordinary order and its client id."""
@@ -89,7 +89,7 @@ class OrderNames:
 
     def closed(self, client_id: ClientOrderId) -> None:
         """A conditional order waits for its trigger no more."""
-        self._waiting.pop(client_id, None)
+        self._waiting.pop(client_id)
 
     def known(self, client_id: str) -> Known | None:
         """The order of this client id, if we sent or found it."""

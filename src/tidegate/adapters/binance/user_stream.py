@@ -244,7 +244,7 @@ class UserStream:
 
     def _backoff_s(self, failures: int) -> float:
         timing = self._timing
-        bound_s = min(timing.backoff_first_s * 2 ** min(failures, 20), timing.backoff_last_s)
+        bound_s = min(timing.backoff_first_s * 2.0 ** min(failures, 20), timing.backoff_last_s)
         return bound_s * (0.5 + self._rng.random() / 2)
 
     async def _keep_alive(self) -> None:

@@ -47,7 +47,10 @@ class WsSettings(msgspec.Struct, frozen=True):
 class StreamHandler(Protocol):
     """What a connection feeds. All methods are called from the event loop."""
 
-    full: bool
+    @property
+    def full(self) -> bool:
+        """Whether ``room`` must be awaited before more is read."""
+        ...
 
     def stamp(self) -> None:
         """A batch of messages has arrived: read the clocks."""

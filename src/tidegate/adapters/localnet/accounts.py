@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final, Protocol
 
+import msgspec
+
 from tidegate.adapters.localnet import events
 from tidegate.adapters.localnet.algo import AlgoBook
 from tidegate.adapters.localnet.auth import Credentials
@@ -42,8 +44,6 @@ from tidegate.domain.secret import Secret
 from tidegate.ports import Clock
 from tidegate.simulator.tickets import Change, Ticket
 from tidegate.simulator.ticks import TickExchange, Touch
-
-import msgspec
 
 Json = dict[str, Any]
 Listener = Callable[[Json], None]
@@ -548,9 +548,7 @@ class Account:
         isolated = self.exchange.terms(report.instrument).isolated
         self._tell_account("FUNDING_FEE", report.instrument if isolated else None, change=report.amount, symbol=symbol)
 
-    def _book_income(
-        self, symbol: str, kind: str, amount: Decimal, asset: str, info: str, trade_id: str = ""
-    ) -> None:
+    def _book_income(self, symbol: str, kind: str, amount: Decimal, asset: str, info: str, trade_id: str = "") -> None:
         line = Income(symbol, kind, amount, asset, info, self.now_ms, self.ids.transaction(), trade_id)
         self.income.append(line)
 

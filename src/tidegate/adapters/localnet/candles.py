@@ -101,6 +101,11 @@ class Candles:
         self._minute = self._open["1m"]
         self.closed: list[tuple[str, Candle]] = []
 
+    def prepare(self) -> None:
+        """Make the history now rather than when it is first asked for."""
+        for interval in INTERVALS:
+            self._past_rows(interval)
+
     def trade(self, price: float, qty: float, trade_id: int, *, taker_buys: bool) -> None:
         """Take in a print of the open minute."""
         self._minute.trade(price, qty, trade_id, taker_buys=taker_buys)
@@ -150,6 +155,8 @@ class Candles:
             if len(live):
                 live[0] = self.whole(interval, Candle.of(live[0])).row()
             past = past[:-1]
+        if newest is not None:
+            past = past[max(0, len(past) - newest) :]
         rows = np.vstack([past, live, [self.current(interval).row()]])
         return rows if newest is None else rows[-newest:]
 

@@ -2,16 +2,14 @@
 
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from tidegate.adapters.localnet.algo_orders import AlgoOrder
 from tidegate.adapters.localnet.orders import Order
 from tidegate.adapters.localnet.wire import fixed, money, plain
 from tidegate.domain.ledger import ZERO
 from tidegate.domain.orders import PositionSide
 from tidegate.simulator.margins import LegMargin
-
-if TYPE_CHECKING:
-    from tidegate.adapters.localnet.algo import AlgoOrder
 
 Json = dict[str, Any]
 
@@ -123,7 +121,9 @@ def position_row(
     }
 
 
-def account_update(reason: str, now_ms: int, balances: Sequence[Json], positions: Sequence[Json], symbol: str = "") -> Json:
+def account_update(
+    reason: str, now_ms: int, balances: Sequence[Json], positions: Sequence[Json], symbol: str = ""
+) -> Json:
     """ACCOUNT_UPDATE: only what changed."""
     body: Json = {"B": list(balances), "P": list(positions), "m": reason}
     if symbol:
@@ -165,7 +165,7 @@ def listen_key_expired(key: str, now_ms: int) -> Json:
     return {"e": "listenKeyExpired", "E": str(now_ms), "listenKey": key}
 
 
-def algo_update(order: "AlgoOrder", now_ms: int) -> Json:
+def algo_update(order: AlgoOrder, now_ms: int) -> Json:
     """ALGO_UPDATE."""
     places = order.places
     body: Json = {

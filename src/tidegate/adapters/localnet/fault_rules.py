@@ -1,7 +1,7 @@
 """A fault as asked for, checked against the catalogue, and the rule it becomes: its window, its odds, its count."""
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -41,7 +41,7 @@ def nearest(name: str, names: Iterable[str]) -> str:
     """``; did you mean X?`` or what there is."""
     known = list(names)
     found = get_close_matches(name, known, 1, 0.4) or get_close_matches(name.upper(), known, 1, 0.4)
-    return f"did you mean {found[0]}?" if found else f"there are {', '.join(known)}"
+    return f"did you mean {found[0]}?" if found else f"there are {', '.join(known) or 'none'}"
 
 
 def fault_of(raw: object, where: str) -> Fault:
@@ -74,11 +74,15 @@ def _check(fault: Fault, where: str) -> None:
     for word in (fault.on or fault.kind.on).split("|"):
         if word not in words:
             raise ConfigError(f"{where}: {fault.fault} strikes no {word}; {nearest(word, words)}")
-    known = fault.kind.params
-    for name, given in fault.params.items():
+    check_params(fault.params, fault.kind.params, fault.fault, where)
+
+
+def check_params(given: Mapping[str, object], known: Mapping[str, Param], owner: str, where: str) -> None:
+    """Check names, types and choices of parameters of ``owner``. Raises ``ConfigError``: one line with ``where``."""
+    for name, value in given.items():
         if name not in known:
-            raise ConfigError(f"{where}: {name} is not a parameter of {fault.fault}; {nearest(name, known)}")
-        _check_param(known[name], given, f"{where}: params.{name}")
+            raise ConfigError(f"{where}: {name} is not a parameter of {owner}; {nearest(name, known)}")
+        _check_param(known[name], value, f"{where}: params.{name}")
 
 
 def _check_param(default: Param, value: object, where: str) -> None:
@@ -154,6 +158,13 @@ class Rule:
         if self._skip > 0:
             self._skip -= 1
             return False
+        if self.fault.probability < 1.0 and rng.random() >= self.fault.probability:
+            return False
+        self.injected += 1
+        return True
+
+    def begins(self, rng: random.Random) -> bool:
+        """Decide, at the time of the rule, about an act that needs no occasion."""
         if self.fault.probability < 1.0 and rng.random() >= self.fault.probability:
             return False
         self.injected += 1

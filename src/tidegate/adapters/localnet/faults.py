@@ -14,7 +14,7 @@ Acts of the venue itself (liquidation, a lapsed listen key, a hand in the accoun
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol
 
 from tidegate.adapters.localnet.event_faults import Delivery, market_deliveries, user_deliveries
@@ -65,8 +65,8 @@ class Faults:
         self._act: Act | None = None
         self._hidden: dict[str, tuple[int, bool]] = {}
         self._down: tuple[int, ApiResponse] | None = None
-        self._timers: dict[int, asyncio.TimerHandle] = {}
-        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._timers: dict[int, asyncio.Handle] = {}
+        self._tasks: dict[int, asyncio.Task[object]] = {}
         self.errors: list[str] = []
 
     # ---- rules --------------------------------------------------------------------------------------------------
@@ -82,7 +82,9 @@ class Faults:
         self._rules[fault.kind.layer].append(rule)
         if fault.fault in _BEGINNINGS or fault.kind.layer is Layer.ACT:
             loop = asyncio.get_running_loop()
-            self._timers[rule.number] = loop.call_later(fault.at_s, self._begin, rule)
+            soon = fault.at_s <= 0  # in the order of adding; timers of one moment have none
+            timer = loop.call_soon(self._begin, rule) if soon else loop.call_later(fault.at_s, self._begin, rule)
+            self._timers[rule.number] = timer
         return rule
 
     def clear(self, fault_id: str | None = None) -> int:
@@ -186,7 +188,7 @@ class Faults:
         response = await execute(request)
         if plan.hide_s > 0:
             self.hide(order_names(request, response), plan.hide_s, plan.hide_events)
-        if plan.follow is not None and response.status == 200:
+        if plan.follow is not None:
             self.spawn(self._follow(plan.follow, response))
         return response if plan.edit is None else plan.edit(response)
 
@@ -271,26 +273,25 @@ class Faults:
             raise LookupError(f"nobody carries out {name}: no exchange is bound")
         return await self._act(name, params)
 
-    def spawn(self, work: Awaitable[object]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, object]) -> None:
         """Do something beside the requests; what it raises is kept in ``errors``."""
         self._numbers += 1
         number = self._numbers
+        task = self._tasks[number] = asyncio.ensure_future(work)
 
-        async def watched() -> None:
-            try:
-                await work
-            except Exception as error:
+        def done(ended: asyncio.Task[object]) -> None:
+            del self._tasks[number]
+            if not ended.cancelled() and (error := ended.exception()) is not None:
                 self.errors.append(f"{type(error).__name__}: {error}")
-            finally:
-                del self._tasks[number]
 
-        self._tasks[number] = asyncio.ensure_future(watched())
+        task.add_done_callback(done)
 
     def _begin(self, rule: Rule) -> None:
         del self._timers[rule.number]
         acts = _BEGINNINGS.get(rule.id, _plain_act)(rule)
-        if not acts or not self.strike(rule, "any"):
+        if not acts or not rule.begins(self.rng):
             return
+        self.injected[rule.id] += 1
         if (down_s := _down_s(rule)) is not None:
             answer = UNAVAILABLE if rule.id == "V10" and rule["code"] == "503" else MAINTENANCE
             self._down = self.clock.monotonic_ns() + round(down_s * _S_NS), answer

@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 from tidegate.adapters.localnet.errors import ApiError
-from tidegate.adapters.localnet.wire import plain
+from tidegate.adapters.localnet.wire import fixed
 from tidegate.domain.orders import Side
 
 Json = dict[str, Any]
@@ -50,9 +50,9 @@ def check_band(info: Json, side: Side, price: Decimal, mark: Decimal) -> None:
     limits = _filter(info, "PERCENT_PRICE")
     up, down = mark * Decimal(limits["multiplierUp"]), mark * Decimal(limits["multiplierDown"])
     if side is Side.BUY and price > up:
-        raise ApiError(-4016, plain(round(up, info["pricePrecision"])))
+        raise ApiError(-4016, fixed(up, info["pricePrecision"]))
     if side is Side.SELL and price < down:
-        raise ApiError(-4024, plain(round(down, info["pricePrecision"])))
+        raise ApiError(-4024, fixed(down, info["pricePrecision"]))
 
 
 def check_notional(info: Json, qty: Decimal, price: Decimal, code: int = -4164) -> None:

@@ -59,6 +59,7 @@ class LocalMarket:
         self._listeners: list[PriceListener] = []
         self._funding: list[FundingListener] = []
         self._observers: list[TickObserver] = []
+        self._relisted: list[Callable[[str], None]] = []
         self._history: dict[str, Segments] | None = None
         self.start_ms = clock.now_ns() // 1_000_000 // MINUTE_MS * MINUTE_MS
         self.now_ms = self.start_ms
@@ -80,6 +81,11 @@ class LocalMarket:
             settings = (self.config.seed, self.config.instruments, self.config.speed, self.config.history_bars)
             self._history = history(self._path, *settings, self.start_ms, self._meet)
         return self._history[name]
+
+    def prepare(self) -> None:
+        """Make the history of all symbols now rather than at the first question, which then takes its time."""
+        for line in self.lines.values():
+            line.candles.prepare()
 
     # -- what accounts ask ---------------------------------------------------------------------------------------------
 
@@ -116,6 +122,10 @@ class LocalMarket:
     def on_tick(self, callback: TickObserver) -> None:
         """Call ``callback(now_ms)`` after every tick."""
         self._observers.append(callback)
+
+    def on_listing(self, callback: Callable[[str], None]) -> None:
+        """Call ``callback(symbol)`` when the status or the filters of a symbol have changed."""
+        self._relisted.append(callback)
 
     # -- time ----------------------------------------------------------------------------------------------------------
 
@@ -194,3 +204,5 @@ class LocalMarket:
 
     def _list(self, symbol: str, listed: SymbolInfo) -> None:
         self.symbols[symbol] = self.lines[symbol].listed = listed
+        for callback in self._relisted:
+            callback(symbol)

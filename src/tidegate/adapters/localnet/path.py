@@ -21,9 +21,9 @@ Bars = Callable[[str], Iterator[BarTable]]
 """Stored bars of a symbol in order of time, all of one interval."""
 
 _DAY_MS: Final = DAY_NS // 1_000_000
-_MINUTES_PER_BAR: Final = 30  # the longest interval that is made of minutes
-_HOURS_PER_BAR: Final = 12
-_DAYS_PER_BAR: Final = 7
+_LEVELS: Final = ((MINUTE_NS, 5), (15 * MINUTE_NS, 4), (2 * HOUR_NS, 6), (DAY_NS, 7))
+"""Bars that history is made of, newest first, and how many of them the longest interval needs that is made of them:
+minutes make up to 5m, quarters up to 1h, two hours up to 12h, days the rest."""
 _SPREAD_FRAC: Final = 0.00002
 _DEPTH_USDT: Final = 200_000.0
 
@@ -49,8 +49,8 @@ class Path(Protocol):
         """The market from the start on, in blocks; every block has every symbol. It may end."""
         ...
 
-    def before(self, bars: int) -> Mapping[str, Floats]:
-        """Minutes just before the start, ``(n, 5)``, at least ``bars`` when the source has so many; may be empty."""
+    def before(self) -> Mapping[str, Floats]:
+        """The minutes just before the start, ``(n, 5)``, the same number of every symbol; nothing when unknown."""
         ...
 
 
@@ -70,23 +70,23 @@ class SyntheticPath:
                 for name, part in chunk.items()
             }
 
-    def before(self, bars: int) -> Mapping[str, Floats]:  # noqa: ARG002  the whole past is invented elsewhere
-        """None: what was before is invented like all other history."""
+    def before(self) -> Mapping[str, Floats]:
+        """Nothing: what was before is invented like all other history."""
         return {}
 
 
 class ReplayPath:
-    """Stored bars. The first ``history_bars`` minutes of them, at most half, lie before the start.
+    """Stored bars. The first ``past_days`` of them, at most half, lie before the start.
 
     Raises ``ValueError`` naming the symbol when nothing is stored of it.
     """
 
-    def __init__(self, symbols: Sequence[str], bars: Bars, speed: float = 1.0, history_bars: int = 1_500) -> None:
+    def __init__(self, symbols: Sequence[str], bars: Bars, speed: float = 1.0, past_days: int = 32) -> None:
         if not 0 < speed <= 10_000:
             raise ValueError(f"speed {speed} is not between 0 and 10000")
         self._rows = {name: self._stored(name, bars, speed) for name in symbols}
         length = min(len(rows) for rows in self._rows.values())
-        self._past = min(history_bars * _MINUTES_PER_BAR, length // 2)
+        self._past = min(past_days * 1_440, length // 2)
 
     def minutes(self) -> Iterator[Mapping[str, Minutes]]:
         """One block per 512 minutes until the shortest symbol ends."""
@@ -95,10 +95,9 @@ class ReplayPath:
             last = min(first + BLOCK_BARS, length)
             yield {name: Minutes.plain(rows[first:last]) for name, rows in self._rows.items()}
 
-    def before(self, bars: int) -> Mapping[str, Floats]:
-        """The stored minutes before the start, at most ``bars``."""
-        first = max(0, self._past - bars)
-        return {name: rows[first : self._past] for name, rows in self._rows.items()}
+    def before(self) -> Mapping[str, Floats]:
+        """The stored minutes before the start."""
+        return {name: rows[: self._past] for name, rows in self._rows.items()}
 
     @staticmethod
     def _stored(name: str, bars: Bars, speed: float) -> Floats:
@@ -155,37 +154,38 @@ def history(
     start_ms: int,
     meet: Mapping[str, float],
 ) -> dict[str, list[Floats]]:
-    """Bars before ``start_ms`` of every symbol: days, then hours, then minutes, ``(n, 6)`` with their open time.
+    """Bars before ``start_ms`` of every symbol, in order of time, longer ones first: ``(n, 6)`` with their open time.
 
     ``bars`` candles of every interval can be made of them (of 1M, as many as there are). The last close is the first
     price of the market, ``meet``; each part is scaled so that it ends where the next begins.
     """
-    minutes_from = (start_ms - bars * _MINUTES_PER_BAR * 60_000) // _DAY_MS * _DAY_MS
-    hours_from = (minutes_from - bars * _HOURS_PER_BAR * 3_600_000) // _DAY_MS * _DAY_MS
-    days_from = hours_from - (bars * _DAYS_PER_BAR) * _DAY_MS
     found: dict[str, list[Floats]] = {str(each.id): [] for each in instruments}
-    ends = dict(meet)
-    known = path.before((start_ms - minutes_from) // 60_000)
-    until_ms = start_ms
-    for name, rows in known.items():
-        found[name].insert(0, _timed(rows, start_ms, 60_000))
-        ends[name] = float(rows[0, 0])
-        until_ms = start_ms - len(rows) * 60_000
-    for step, (length_ns, from_ms) in enumerate(
-        ((MINUTE_NS, minutes_from), (HOUR_NS, hours_from), (DAY_NS, days_from))
-    ):
+    ends, until_ms = dict(meet), start_ms
+    for name, rows in path.before().items():
+        whole_days = rows[-(start_ms - len(rows) * 60_000) % _DAY_MS // 60_000 :]
+        if len(whole_days):
+            found[name].append(_timed(whole_days, start_ms, 60_000))
+            ends[name] = float(whole_days[0, 0])
+            until_ms = start_ms - len(whole_days) * 60_000
+    from_ms = start_ms
+    for level, (length_ns, per_bar) in enumerate(_LEVELS):
         length_ms = length_ns // 1_000_000
-        count = max(0, until_ms - from_ms) // length_ms
-        if not count:
+        from_ms = _floor(from_ms - bars * per_bar * length_ms, _DAY_MS)
+        count = -(-(until_ms - from_ms) // length_ms)
+        if count <= 0:
             continue
-        market = invented(seed + 1 + step, instruments, round(speed * length_ns))
+        market = invented(seed + 1 + level, instruments, round(speed * length_ns))
         for name, part in next(market.chunks(count)).items():
             rows = part.table.rows()
             rows[:, :4] *= ends[name] / rows[-1, 3]
-            found[name].insert(0, _timed(rows, until_ms, length_ms))
+            found[name].insert(0, _timed(rows, from_ms + count * length_ms, length_ms))
             ends[name] = float(rows[0, 0])
         until_ms = from_ms
     return found
+
+
+def _floor(at_ms: int, grid_ms: int) -> int:
+    return at_ms // grid_ms * grid_ms
 
 
 def _timed(rows: Floats, end_ms: int, length_ms: int) -> Floats:

@@ -4,12 +4,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Protocol
 
+from tidegate.adapters.localnet.accounts import Accounts
 from tidegate.adapters.localnet.auth import check_signature, check_time, key_of
 from tidegate.adapters.localnet.errors import ApiError
 from tidegate.adapters.localnet.ratelimits import RateLimits
 from tidegate.adapters.localnet.routes import ApiRequest, ApiResponse, Route, Routes, Security
 from tidegate.adapters.localnet.wire import merged
-from tidegate.adapters.localnet.accounts import Accounts
 from tidegate.ports import Clock
 
 

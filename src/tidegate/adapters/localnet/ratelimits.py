@@ -163,5 +163,3 @@ class RateLimits:
             "Please use the websocket for live updates to avoid bans."
         )
         return ApiError(-1003, msg=msg, status=418)
-
-

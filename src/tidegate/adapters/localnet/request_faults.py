@@ -21,6 +21,7 @@ _QUERIES = frozenset(
     for name in ("order", "openOrder", "openOrders", "allOrders", "algoOrder", "openAlgoOrders", "allAlgoOrders")
 )
 _ACCOUNT = ("account", "balance", "positionRisk", "userTrades", "income", "Config", "rateLimit/order", "adlQuantile")
+_LISTEN_KEY_LENGTH = 40
 _LEGS: Mapping[str, str] = {"order": "order", "algoOrder": "algo", "batchOrders": "batch"}
 
 
@@ -71,9 +72,9 @@ def operation_of(method: str, path: str) -> str:
     """What a request does: one of ``OPERATIONS``, or ``private``/``stream`` for a stream connection."""
     if path.startswith(("/private", "/ws-fapi")):
         return "private"
-    if path.startswith(("/public", "/market/", "/ws", "/stream")) or path == "/market":
-        return "stream"
     name = path.rpartition("/")[2]
+    if path.startswith(("/public", "/market/", "/ws", "/stream")) or path == "/market":
+        return "private" if len(name) >= _LISTEN_KEY_LENGTH and "@" not in name else "stream"
     if method == "GET":
         if path in _QUERIES:
             return "query"

@@ -23,7 +23,7 @@ def millis(ts_ns: Nanos) -> int:
 def fixed(value: Decimal, places: int) -> str:
     """``value`` with so many decimals, never an exponent, never a negative zero."""
     rounded = ROUNDED.quantize(value, Decimal(1).scaleb(-places))
-    return f"{abs(rounded) if not rounded else rounded:f}"
+    return f"{rounded if rounded else abs(rounded):f}"
 
 
 def money(value: Decimal) -> str:

@@ -314,10 +314,10 @@ class _Transport(asyncio.Transport):
         self._between = between
         self._closing = False
 
-    def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
+    def write(self, data: bytes | bytearray | memoryview) -> None:
         self._between.write(bytes(data))
 
-    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview[Any]]) -> None:
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
         self._between.write(b"".join(list_of_data))
 
     def close(self) -> None:

@@ -93,7 +93,7 @@ class SimJournal:
         self._loop.point("journal.close before")
         await self._journal.close()
 
-    def _die(self, node: Node) -> None:
+    def _die(self, _node: Node) -> None:
         with replaced(os, "fsync", lambda _: None), suppress(Exception):  # it may have died within a write
             self._close()
 

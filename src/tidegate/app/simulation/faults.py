@@ -5,7 +5,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tidegate.app.simulation.net import Flow, Piece, Signal
+from tidegate.app.simulation.net import Flow, Piece, Signal, Strike
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,8 +15,8 @@ class Delay:
     low_s: float
     high_s: float
 
-    def __call__(self, flow: Flow, pieces: list[Piece], now_s: float, rng: random.Random) -> list[Piece]:
-        extra_s = rng.uniform(self.low_s, self.high_s)
+    def __call__(self, pieces: list[Piece], at: Strike, /) -> list[Piece]:
+        extra_s = at.rng.uniform(self.low_s, self.high_s)
         return [Piece(piece.delay_s + extra_s, piece.payload) for piece in pieces]
 
 
@@ -26,15 +26,15 @@ class StallUntil:
 
     until_s: float
 
-    def __call__(self, flow: Flow, pieces: list[Piece], now_s: float, rng: random.Random) -> list[Piece]:
-        return [Piece(max(piece.delay_s, self.until_s - now_s), piece.payload) for piece in pieces]
+    def __call__(self, pieces: list[Piece], at: Strike, /) -> list[Piece]:
+        return [Piece(max(piece.delay_s, self.until_s - at.now_s), piece.payload) for piece in pieces]
 
 
 @dataclass(frozen=True, slots=True)
 class Hold:
     """N03, N04: nothing arrives until the rule is removed, and nobody is told; a rule names the direction."""
 
-    def __call__(self, flow: Flow, pieces: list[Piece], now_s: float, rng: random.Random) -> list[Piece]:
+    def __call__(self, pieces: list[Piece], _at: Strike, /) -> list[Piece]:
         return [Piece(math.inf, piece.payload) for piece in pieces]
 
 
@@ -44,8 +44,8 @@ class ResetAt:
 
     byte: int
 
-    def __call__(self, flow: Flow, pieces: list[Piece], now_s: float, rng: random.Random) -> list[Piece]:
-        return _cut_at(self.byte, Signal.RESET, flow, pieces)
+    def __call__(self, pieces: list[Piece], at: Strike, /) -> list[Piece]:
+        return _cut_at(self.byte, Signal.RESET, at.flow, pieces)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +54,8 @@ class EndAt:
 
     byte: int
 
-    def __call__(self, flow: Flow, pieces: list[Piece], now_s: float, rng: random.Random) -> list[Piece]:
-        return _cut_at(self.byte, Signal.EOF, flow, pieces)
+    def __call__(self, pieces: list[Piece], at: Strike, /) -> list[Piece]:
+        return _cut_at(self.byte, Signal.EOF, at.flow, pieces)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Split:
     most_bytes: int
     gap_s: float = 1e-4
 
-    def __call__(self, flow: Flow, pieces: list[Piece], now_s: float, rng: random.Random) -> list[Piece]:
+    def __call__(self, pieces: list[Piece], at: Strike, /) -> list[Piece]:
         split: list[Piece] = []
         for delay_s, payload in pieces:
             if isinstance(payload, Signal):
@@ -73,7 +73,7 @@ class Split:
                 continue
             start = 0
             while start < len(payload):
-                end = start + rng.randint(1, self.most_bytes)
+                end = start + at.rng.randint(1, self.most_bytes)
                 split.append(Piece(delay_s + len(split) * self.gap_s, payload[start:end]))
                 start = end
         return split
@@ -85,11 +85,11 @@ class Coalesce:
 
     window_s: float
 
-    def __call__(self, flow: Flow, pieces: list[Piece], now_s: float, rng: random.Random) -> list[Piece]:
+    def __call__(self, pieces: list[Piece], at: Strike, /) -> list[Piece]:
         def to_window_end(delay_s: float) -> float:
             if math.isinf(delay_s):
                 return delay_s
-            return math.ceil((now_s + delay_s) / self.window_s) * self.window_s - now_s
+            return math.ceil((at.now_s + delay_s) / self.window_s) * self.window_s - at.now_s
 
         return [Piece(to_window_end(piece.delay_s), piece.payload) for piece in pieces]
 
@@ -100,9 +100,9 @@ class Mutate:
 
     change: Callable[[bytes, random.Random], bytes]
 
-    def __call__(self, flow: Flow, pieces: list[Piece], now_s: float, rng: random.Random) -> list[Piece]:
+    def __call__(self, pieces: list[Piece], at: Strike, /) -> list[Piece]:
         return [
-            Piece(delay_s, payload if isinstance(payload, Signal) else self.change(payload, rng))
+            Piece(delay_s, payload if isinstance(payload, Signal) else self.change(payload, at.rng))
             for delay_s, payload in pieces
         ]
 
@@ -116,7 +116,7 @@ def flip_bit(data: bytes, rng: random.Random) -> bytes:
 
 def _cut_at(byte: int, end: Signal, flow: Flow, pieces: list[Piece]) -> list[Piece]:
     kept: list[Piece] = []
-    at = flow.sent_bytes
+    at = flow.sent_bytes  # of the first piece
     for delay_s, payload in pieces:
         if isinstance(payload, Signal):
             return [*kept, Piece(delay_s, payload)]

@@ -57,11 +57,19 @@ class Flow:
         return f"{near}{arrow}{far}:{self.port}#{self.connection}"
 
 
-class Fault(Protocol):
-    """Changes what becomes of one write. Gets the pieces in order and answers the new ones."""
+class Strike(NamedTuple):
+    """Where and when a fault strikes, and what it may draw from."""
 
-    def __call__(self, flow: Flow, pieces: list[Piece], now_s: float, rng: random.Random) -> list[Piece]:
-        """``pieces`` changed; the same list, untouched, when the fault does not strike."""
+    flow: Flow
+    now_s: float
+    rng: random.Random
+
+
+class Fault(Protocol):
+    """Changes what becomes of one write."""
+
+    def __call__(self, pieces: list[Piece], at: Strike, /) -> list[Piece]:
+        """The new pieces, in order; equal ones when the fault has no effect on this write."""
         ...
 
 
@@ -195,7 +203,7 @@ class Network:
         for rule in self.rules:
             rng = self._link(flow.source, flow.target).rng
             if rule.strikes(flow, now_s, rng):
-                changed = rule.fault(flow, list(pieces), now_s, rng)
+                changed = rule.fault(list(pieces), Strike(flow, now_s, rng))
                 rule.injected += changed != pieces
                 pieces = changed
         return pieces

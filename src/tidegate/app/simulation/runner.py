@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import math
 import sys
 import warnings
@@ -41,7 +42,7 @@ def run(
     """Run ``main(loop)`` to its end on a virtual loop named by ``seed``, third-party accidents pinned.
 
     What is left running then is cancelled. Raises what ``main`` raises, ``Deadlock``, ``Livelock`` and ``Overtime``,
-    with a note of the seed, the digest and the last events. The clock that third-party code sees begins at ``epoch_ns``.
+    with a note of the seed, the digest and the last events. The wall clock of third-party code begins at ``epoch_ns``.
     """
     with _still_collector():
         loop = VirtualLoop(seed, network=network, limit_s=limit_s)
@@ -79,11 +80,14 @@ async def _ended(tasks: list[asyncio.Task[Any]]) -> None:
 
 
 def _bury(loop: VirtualLoop) -> None:
-    """Close the loop and let the dead go, fenced: what their ``finally`` blocks try fails or is not heard."""
+    """Close the loop and let the dead go. The run is over, but now their ``finally`` blocks run: fenced and unheard."""
     remains = [task for task in loop.nodes.graveyard if isinstance(task, SimTask)]
     remains += sorted((task for task in asyncio.all_tasks(loop) if isinstance(task, SimTask)), key=hash)
+    loop.sockets.abandon()
     loop.close()
     heard, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -92,11 +96,12 @@ def _bury(loop: VirtualLoop) -> None:
             loop.nodes.graveyard.clear()
             gc.collect()
     finally:
+        logging.disable(disabled)
         sys.unraisablehook = heard
 
 
 def _close(task: SimTask[Any]) -> None:
-    task._log_destroy_pending = False
+    task.silence()
     task.node.dead = True
     context = Context()
     context.run(NODE.set, task.node)

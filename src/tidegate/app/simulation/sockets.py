@@ -17,6 +17,7 @@ _ANY = ("0.0.0.0", "::", "")
 _SYN_GIVE_UP_S = 127.0
 """Linux sends a connection request seven times (tcp_syn_retries = 6) before it gives up."""
 
+Factory = Callable[[], asyncio.BaseProtocol]
 AddressInfo = tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[str, int]]
 
 
@@ -122,6 +123,11 @@ class Sockets:
             if transport.node is node:
                 transport.vanish()
 
+    def abandon(self) -> None:
+        """The run is over: nobody is to complain about connections left open."""
+        for transport in list(self.wires.transports):
+            transport.abandon()
+
     async def lookup(self, host: str | None, port: int | None, passive: bool) -> list[AddressInfo]:
         """``getaddrinfo``. Raises ``socket.gaierror`` as the network's names have it."""
         if not host:
@@ -190,10 +196,8 @@ class Sockets:
     def _pair(self, caller: "_Caller", address: Address, server: SimServer) -> tuple[SimTransport, SimTransport]:
         network, now_s, near_sock = self.wires.network, self.wires.loop.time(), caller.sock
         far_sock = SimSocket(near_sock.family, near_sock.type, near_sock.proto)
-        if isinstance(address, str):
-            port, own = 0, ""
-        else:
-            port, own = address[1], (LOOPBACK, network.new_port())
+        port = 0 if isinstance(address, str) else address[1]
+        own: Address = "" if isinstance(address, str) else (LOOPBACK, network.new_port())
         near_sock.name(own, address)
         far_sock.name(address, own)
         number = network.new_connection()

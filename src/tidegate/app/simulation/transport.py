@@ -1,8 +1,8 @@
 """In-memory transports: what the client libraries take for TCP and unix sockets, over ``Network`` and virtual time.
 
-A connection is two ``SimTransport`` objects. What one writes is planned by the network and put, with its time of arrival,
-into the other's queue: in order per direction, whatever the delays. Bytes stay unacknowledged until the reader takes
-them, so a slow or silent reader pauses the writer as a full socket buffer would.
+A connection is two ``SimTransport`` objects. What one writes is planned by the network and put, with its time of
+arrival, into the other's queue: in order per direction, whatever the delays. Bytes stay unacknowledged until the
+reader takes them, so a slow or silent reader pauses the writer as a full socket buffer would.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextvars import Context
-from typing import Any, cast
+from typing import cast
 
 from tidegate.app.simulation.net import Flow, Network, Payload, Signal
 from tidegate.app.simulation.nodes import Killed, Node
@@ -60,7 +60,7 @@ class SimSocket:
     def setsockopt(self, *option: object) -> None:
         """Taken and forgotten."""
 
-    def getsockopt(self, *option: object) -> int:
+    def getsockopt(self, *_option: object) -> int:
         """0: no option is kept."""
         return 0
 
@@ -165,7 +165,7 @@ class SimTransport(asyncio.Transport):
         """True: either direction can end alone."""
         return True
 
-    def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
+    def write(self, data: bytes | bytearray | memoryview) -> None:
         """Send ``data``: an effect boundary before and after."""
         if self._eof_sent:
             raise RuntimeError("cannot write after write_eof()")
@@ -179,7 +179,7 @@ class SimTransport(asyncio.Transport):
         self._check_writing()
         self._wires.point("net.write after")
 
-    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview[Any]]) -> None:
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
         """``write`` of all of them as one."""
         self.write(b"".join(list_of_data))
 
@@ -213,6 +213,10 @@ class SimTransport(asyncio.Transport):
             self._closing = self._lost = True
             self.reset_peer()
             self._forget()
+
+    def abandon(self) -> None:
+        """Close it with nobody told: the run is over."""
+        self._closing = self._lost = True
 
     # The way of the bytes
 

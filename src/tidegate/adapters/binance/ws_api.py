@@ -1,0 +1,205 @@
+"""Order entry over the venue's WebSocket API: the same requests, the same three kinds of failure, one connection.
+
+An Ed25519 key logs on once per connection; any other key signs every request. A request that was written and not
+answered is unknown, whatever ended the wait. (binance-futures.md 16)
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from tidegate.adapters.binance.background import Background
+from tidegate.adapters.binance.clock import NS_PER_MS, NS_PER_S, VenueClock
+from tidegate.adapters.binance.errors import Banned, Context, Fate, NotSent, Unknown, classify, clean
+from tidegate.adapters.binance.limits import Governor, Lane
+from tidegate.adapters.binance.signing import Ed25519Signer, Signer, wsapi_payload
+from tidegate.adapters.binance.ws_transport import LinkLost, WsConnection, WsTransport
+from tidegate.domain.ids import Nanos
+
+T = TypeVar("T")
+
+METHODS: Final[Mapping[tuple[str, str], str]] = {
+    ("POST", "/fapi/v1/order"): "order.place",
+    ("PUT", "/fapi/v1/order"): "order.modify",
+    ("DELETE", "/fapi/v1/order"): "order.cancel",
+    ("POST", "/fapi/v1/algoOrder"): "algoOrder.place",
+    ("DELETE", "/fapi/v1/algoOrder"): "algoOrder.cancel",
+}
+"""What can be asked here, by the REST request that it stands for."""
+
+_ANSWER_S: Final = 3.0
+_HANDSHAKE_WEIGHT: Final = 5
+
+
+class _Answer(msgspec.Struct, gc=False):
+    """The envelope of every answer; ``result`` and ``error`` are read by what was asked."""
+
+    id: str | int | None = None
+    status: int = 0
+    result: msgspec.Raw = msgspec.Raw(b"null")
+    error: msgspec.Raw = msgspec.Raw(b"")
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """How a request is made: urgency, time window, expiry, and who hears its timestamp before it leaves."""
+
+    lane: Lane
+    context: Context
+    recv_window_ms: int = 5000
+    orders: int = 0
+    expires_ns: Nanos | None = None
+    on_sent: Callable[[Nanos], None] | None = None
+
+
+class WsApi:
+    """One connection, opened by the first request and again after a loss. ``url`` ends in ``/ws-fapi/v1``.
+
+    ``fail`` hears of a defect that ended the reading.
+    """
+
+    def __init__(
+        self,
+        transport: WsTransport,
+        url: str,
+        clock: VenueClock,
+        governor: Governor,
+        signer: Signer,
+        fail: Callable[[BaseException], None],
+    ) -> None:
+        self._transport, self._url, self._clock, self._governor = transport, url, clock, governor
+        self._signer = signer
+        self._background = Background(fail)
+        self._connection: WsConnection | None = None
+        self._opening = asyncio.Lock()
+        self._waiting: dict[str, asyncio.Future[_Answer]] = {}
+        self._number = 0
+        self._logged_on = False
+
+    async def call(self, method: str, path: str, params: Sequence[tuple[str, str]], *, answer: type[T], ask: Ask) -> T:
+        """The request that ``method`` and ``path`` stand for, once. Raises as ``BinanceRest.call`` does."""
+        await self._admit(ask)
+        async with self._opening:
+            connection = await self._connected()
+        if (doubt := self._clock.doubt) is not None:
+            raise NotSent(doubt)
+        if ask.expires_ns is not None and self._clock.now_ns() >= ask.expires_ns:
+            raise NotSent("expired before it was signed")
+        stamp_ms = self._clock.now_ms()
+        fields: dict[str, str | int | bool] = dict(params)
+        fields |= {"recvWindow": ask.recv_window_ms, "timestamp": stamp_ms}
+        if not self._logged_on:
+            self._sign(fields)
+        if ask.on_sent is not None:
+            ask.on_sent(stamp_ms * NS_PER_MS)
+        found = await self._ask(connection, METHODS[method, path], fields)
+        return self._read(found, answer, ask.context)
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._background.cancel()
+        if self._connection is not None:
+            await self._connection.close()
+            self._connection = None
+
+    async def _admit(self, ask: Ask) -> None:
+        left_s = None
+        if ask.expires_ns is not None and self._clock.synced:
+            left_s = max((ask.expires_ns - self._clock.now_ns()) / NS_PER_S, 0.0)
+        try:
+            async with asyncio.timeout(left_s):
+                weight = 0 if ask.orders else 1
+                await self._governor.take(weight, ask.lane, orders_10s=ask.orders, orders_1m=ask.orders)
+        except TimeoutError:
+            raise NotSent("expired while it waited for its weight") from None
+
+    async def _connected(self) -> WsConnection:
+        if self._connection is not None:
+            return self._connection
+        await self._governor.take(_HANDSHAKE_WEIGHT, Lane.CANCEL)
+        try:
+            connection = await self._transport.connect(self._url)
+        except LinkLost as error:
+            raise NotSent(f"order entry: {error}") from None
+        self._connection, self._logged_on = connection, False
+        self._background.spawn(self._receive(connection))
+        if isinstance(self._signer, Ed25519Signer):
+            await self._log_on(connection)
+        return connection
+
+    async def _log_on(self, connection: WsConnection) -> None:
+        fields: dict[str, str | int | bool] = {"recvWindow": 5000, "timestamp": self._clock.now_ms()}
+        self._sign(fields)
+        try:
+            found = await self._ask(connection, "session.logon", fields)
+            self._read(found, dict[str, Any], Context.QUERY)
+        except Unknown as error:
+            await self._lose(connection, error.detail)
+            raise NotSent(f"log-on: {error.detail}") from None
+        self._logged_on = True
+
+    def _sign(self, fields: dict[str, str | int | bool]) -> None:
+        fields["apiKey"] = self._signer.api_key
+        fields["signature"] = self._signer.sign_plain(wsapi_payload(fields))
+
+    async def _ask(self, connection: WsConnection, method: str, fields: Mapping[str, str | int | bool]) -> _Answer:
+        """Write one request and wait for its answer. Once it was handed over, its failure is unknown."""
+        self._number += 1
+        name = f"t{self._number}"
+        waiting: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
+        self._waiting[name] = waiting
+        request = msgspec.json.encode({"id": name, "method": method, "params": fields}).decode()
+        try:
+            async with asyncio.timeout(_ANSWER_S):
+                await connection.send(request)
+                return await waiting
+        except TimeoutError:
+            raise Unknown(f"{method}: no answer in {_ANSWER_S:g} s") from None
+        except LinkLost as error:
+            raise Unknown(f"{method}: {error}") from None
+        finally:
+            self._waiting.pop(name, None)
+
+    def _read(self, found: _Answer, answer: type[T], context: Context) -> T:
+        """The result, or what the error means: read by the same catalogue as over REST."""
+        ok = 200 <= found.status < 300
+        outcome = classify(found.status, bytes(found.result if ok else found.error), context)
+        if outcome.fate is Fate.BANNED:
+            self._governor.ban(outcome.banned_until_ms)
+            raise Banned(self._governor.banned_until_ns or 0, why=f"status {found.status}: {outcome.message}; shut out")
+        if outcome.fate is Fate.LIMITED:
+            self._governor.limited(outcome.code or -1003)
+        if outcome.fate is not Fate.DONE:
+            raise outcome.error()
+        try:
+            return msgspec.json.decode(found.result, type=answer)
+        except msgspec.DecodeError as error:
+            raise Unknown(f"an answer of another shape: {clean(str(error))}", status=found.status) from None
+
+    async def _receive(self, connection: WsConnection) -> None:
+        try:
+            while True:
+                found = msgspec.json.decode(await connection.recv(), type=_Answer)
+                waiting = self._waiting.get(str(found.id))
+                if waiting is not None and not waiting.done():
+                    waiting.set_result(found)
+        except LinkLost as error:
+            await self._lose(connection, str(error))
+        except msgspec.DecodeError:
+            await self._lose(connection, "an answer is not what the venue documents")
+
+    async def _lose(self, connection: WsConnection, why: str) -> None:
+        if self._connection is connection:
+            self._connection, self._logged_on = None, False
+            for waiting in self._waiting.values():
+                if not waiting.done():
+                    waiting.set_exception(LinkLost(why))
+        await connection.close()
+
+
+def is_taken(method: str, path: str) -> bool:
+    """Whether the WebSocket API takes this request."""
+    return (method, path) in METHODS

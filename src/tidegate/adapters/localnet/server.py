@@ -1,0 +1,153 @@
+"""The local exchange as one server on one port: REST, streams, WebSocket API and admin over one market."""
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from random import Random
+from typing import Final
+
+from aiohttp import web
+
+from tidegate.adapters.localnet.accounts import Accounts
+from tidegate.adapters.localnet.errors import ApiError
+from tidegate.adapters.localnet.faults import CutConnection, Faults
+from tidegate.adapters.localnet.hub import Hub
+from tidegate.adapters.localnet.market import LocalMarket, MarketConfig
+from tidegate.adapters.localnet.path import Path
+from tidegate.adapters.localnet.pipeline import Pipeline
+from tidegate.adapters.localnet.ratelimits import Limits, RateLimits
+from tidegate.adapters.localnet.rest_market import MarketRest
+from tidegate.adapters.localnet.routes import ApiRequest, ApiResponse, Routes
+from tidegate.adapters.localnet.streams import StreamConfig, Streams
+from tidegate.adapters.localnet.wire_faults import faulty_factory
+from tidegate.ports import Clock
+
+log = logging.getLogger(__name__)
+
+_MAX_BODY_BYTES: Final = 1 << 20
+_SHUTDOWN_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class LocalnetConfig:
+    """``kline_ms`` is the cadence of open candles (-1: closed ones only). ``demo_account`` is the ready-made one."""
+
+    market: MarketConfig = field(default_factory=MarketConfig)
+    streams: StreamConfig = field(default_factory=StreamConfig)
+    limits: Limits = field(default_factory=Limits)
+    kline_ms: int = 250
+    lenient_signatures: bool = False
+    demo_account: bool = True
+
+
+class LocalExchange:
+    """A running exchange. ``start`` and ``stop`` may alternate: market, accounts and orders live on in between.
+
+    Make it inside a running event loop. ``rng`` is the root of all its randomness but the price path, which hangs on
+    ``config.market.seed``; ``path`` replaces the invented market. Call ``close`` at the end.
+    """
+
+    def __init__(self, config: LocalnetConfig, clock: Clock, rng: Random, path: Path | None = None) -> None:
+        self.config = config
+        self.clock = clock
+        self.market = LocalMarket(clock, Random(rng.getrandbits(64)), config.market, path)
+        self.accounts = Accounts(self.market, clock, Random(rng.getrandbits(64)))
+        self.faults = Faults(clock, Random(rng.getrandbits(64)))
+        self.limits = RateLimits(config.limits, clock)
+        self.hub = Hub(self.market, self.accounts, self.faults, config.kline_ms)
+        self.streams = Streams(self.hub, clock, config.streams)
+        self.pipeline = Pipeline(
+            self.accounts,
+            self._routes(),
+            self.limits,
+            clock,
+            self.faults,
+            lenient_signatures=config.lenient_signatures,
+        )
+        self.market.on_funding(lambda symbol, rate, mark, at_ms: self.accounts.fund(symbol, rate, mark, at_ms * 10**6))
+        self.market.on_listing(self.accounts.relist)
+        if config.demo_account:
+            self.accounts.add()
+        self._runner: web.AppRunner | None = None
+        self._server: asyncio.Server | None = None
+        self._ticking: asyncio.Task[None] | None = None
+
+    def _routes(self) -> Routes:
+        return MarketRest(self.market, self.clock, self.config.limits.rows()).routes()
+
+    def _extra(self) -> Iterable[web.RouteDef]:
+        return ()
+
+    # -- life ----------------------------------------------------------------------------------------------------------
+
+    async def start(self, host: str = "127.0.0.1", port: int = 0) -> int:
+        """Listen and let the market run; returns the port. Raises ``OSError`` when the address cannot be had."""
+        app = web.Application(client_max_size=_MAX_BODY_BYTES)
+        app.add_routes([*self._extra(), *self.streams.routes(), web.route("*", "/{path:.*}", self._rest)])
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_S)
+        await runner.setup()
+        assert runner.server is not None
+        loop = asyncio.get_running_loop()
+        try:
+            self._server = await loop.create_server(faulty_factory(runner.server, self.faults), host, port)
+        except OSError:
+            await runner.cleanup()
+            raise
+        self._runner = runner
+        self._ticking = asyncio.ensure_future(self.market.run())
+        return int(self._server.sockets[0].getsockname()[1]) if self._server.sockets else port
+
+    async def wait(self) -> None:
+        """Until the exchange is stopped. Raises what the market failed with."""
+        if self._ticking is not None:
+            await asyncio.wait([self._ticking])
+            if not self._ticking.cancelled():
+                self._ticking.result()
+
+    async def stop(self) -> None:
+        """Take no more connections, end those that are, stand still. Harmless when not started."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        if self._ticking is not None:
+            self._ticking.cancel()
+            await asyncio.gather(self._ticking, return_exceptions=True)
+        await self.streams.close()
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    async def close(self) -> None:
+        """Stop for good."""
+        await self.stop()
+        await self.faults.stop()
+        self.accounts.close()
+
+    # -- REST ----------------------------------------------------------------------------------------------------------
+
+    async def _rest(self, request: web.Request) -> web.StreamResponse:
+        raw_query = request.raw_path.partition("?")[2].encode("utf-8", "surrogateescape")
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        body = await request.read()
+        asked = ApiRequest(request.method, request.path, raw_query, body, headers, request.remote or "127.0.0.1")
+        answer = await self._answer(asked)
+        log.debug("%s %s %s", request.method, request.path, "cut" if answer is None else answer.status)
+        if answer is None:
+            if request.transport is not None:
+                request.transport.abort()
+            return web.Response()
+        date = formatdate(self.clock.now_ns() / 1e9, usegmt=True)
+        told = {"Content-Type": "application/json", "Date": date, **answer.headers}
+        return web.Response(body=answer.body, status=answer.status, headers=told)
+
+    async def _answer(self, request: ApiRequest) -> ApiResponse | None:
+        """``None``: the connection is to be broken. A fault of our own is told as the venue tells its own."""
+        try:
+            return await self.pipeline.handle(request)
+        except CutConnection:
+            return None
+        except Exception:
+            log.exception("%s %s failed", request.method, request.path)
+            return ApiError(-1000, msg="An unknown error occurred while processing the request.", status=500).response

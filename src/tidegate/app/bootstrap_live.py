@@ -1,0 +1,229 @@
+"""The composition root of the live path: paper, testnet and live, and the verbs that look at an account.
+
+Everything that touches the outside comes in through ``World``, so that the same daemon runs under simulated time.
+"""
+
+import os
+import random
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+
+from tidegate.adapters.binance import signing
+from tidegate.adapters.binance.clock import VenueClock, measure
+from tidegate.adapters.binance.feed import BinanceFeed
+from tidegate.adapters.binance.limits import Governor, RateLimit
+from tidegate.adapters.binance.market_schemas import Counters, ExchangeInfo
+from tidegate.adapters.binance.market_translate import perpetuals
+from tidegate.adapters.binance.rest import BinanceRest, Call
+from tidegate.adapters.binance.settings import AccountSetup, SymbolSetup, read_key_rights
+from tidegate.adapters.binance.signing import Signer, make_signer
+from tidegate.adapters.binance.venue import BinanceVenue, VenueSettings
+from tidegate.adapters.binance.ws_transport import PicowsTransport, WebsocketsTransport, WsTransport
+from tidegate.adapters.files.journal import FileJournal
+from tidegate.adapters.files.journal_lines import JournalHeader
+from tidegate.adapters.files.journal_reader import JournalReader
+from tidegate.adapters.system.clock import ClockTimers, SystemClock
+from tidegate.adapters.system.credentials import Credentials, read_credentials
+from tidegate.adapters.system.lock import ProcessLock
+from tidegate.app.access import check_fingerprint, check_hosts, check_rights
+from tidegate.app.bootstrap import journal_reader, kernel_settings, strategy_specs
+from tidegate.app.config import Settings
+from tidegate.app.config_live import Endpoints
+from tidegate.app.daemon import Connections
+from tidegate.app.live import LiveParts, Seamless
+from tidegate.domain.errors import ConfigError, InvariantBroken
+from tidegate.domain.ids import InstrumentId, Nanos
+from tidegate.domain.instrument import Instrument
+from tidegate.domain.market import SECOND_NS, BarSpec
+from tidegate.domain.messages import Alert, KernelSnapshot
+from tidegate.domain.secret import Secret
+from tidegate.kernel.feeders import StepFeeder
+from tidegate.kernel.kernel import Kernel
+from tidegate.ports import Clock, Journal
+
+LOCAL_KEY, LOCAL_SECRET = "demo-key", "demo-secret"
+"""The ready-made account of a local exchange, used there when no key is configured."""
+
+_PREFIXES = {"live": "TIDEGATE_BINANCE", "testnet": "TIDEGATE_BINANCE_TESTNET"}
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What the daemon does not make itself. ``connector`` and ``transport`` are aiohttp's and the streams' ways out."""
+
+    clock: Clock = field(default_factory=SystemClock)
+    rng: random.Random = field(default_factory=lambda: random.Random(os.urandom(16)))
+    environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    connector: Callable[[], aiohttp.BaseConnector] | None = None
+    transport: Callable[[str], WsTransport] | None = None
+    journal: Callable[[FileJournal], Journal] = lambda files: files
+    on_call: Callable[[Call], None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """The way to one venue, signed where there is a key."""
+
+    mode: str
+    endpoints: Endpoints
+    session: aiohttp.ClientSession
+    rest: BinanceRest
+    spot: BinanceRest | None
+    signer: Signer | None
+    fingerprint: str
+    notes: list[str]
+
+
+def state_folder(settings: Settings, mode: str) -> Path:
+    """Where a daemon of this account and mode keeps what must survive it."""
+    from platformdirs import user_state_path
+
+    root = Path(settings.state.dir) if settings.state.dir else user_state_path("tidegate", appauthor=False)
+    return root / f"{settings.account}-{mode}"
+
+
+def mode_of(settings: Settings, given: str | None) -> str:
+    """The mode to run in. Raises ``ConfigError`` when neither the command nor the file names one."""
+    mode = given or settings.mode
+    if mode is None:
+        raise ConfigError("no mode: say --mode paper, testnet or live, or write mode: in the configuration")
+    return mode
+
+
+def _credentials(settings: Settings, mode: str, endpoints: Endpoints, world: World) -> Credentials:
+    keys, prefix = settings.keys, _PREFIXES[mode]
+    found = read_credentials(prefix, keys.key_file, keys.secret_file, world.environment)
+    if found is not None:
+        return found
+    if mode == "testnet" and endpoints.rest.startswith("http://"):
+        return Credentials(Secret(LOCAL_KEY), Secret(LOCAL_SECRET))
+    raise ConfigError(f"no key: set {prefix}_KEY and {prefix}_SECRET, or keys.key_file and keys.secret_file")
+
+
+@asynccontextmanager
+async def open_access(settings: Settings, mode: str, world: World) -> AsyncIterator[Access]:
+    """Check the interlocks, read the key and open the way to the venue. Raises ``ConfigError``."""
+    endpoints = settings.venue.endpoints(mode)
+    check_hosts(settings, mode, endpoints)
+    signer: Signer | None = None
+    fingerprint = ""
+    if mode != "paper":
+        found = _credentials(settings, mode, endpoints, world)
+        signer = make_signer(found.api_key.reveal(), found.secret, settings.keys.kind)
+        fingerprint = signing.fingerprint(found.api_key.reveal())
+        check_fingerprint(settings, mode, fingerprint)
+    connector = world.connector() if world.connector is not None else None
+    async with aiohttp.ClientSession(connector=connector) as session:
+        clock = VenueClock(world.clock.monotonic_ns)
+        rest = BinanceRest(endpoints.rest, session, clock, Governor(clock), signer, world.rng, on_call=world.on_call)
+        spot = None
+        if endpoints.rights is not None and signer is not None:
+            spot = BinanceRest(endpoints.rights, session, clock, Governor(clock), signer, world.rng, time_path=None)
+        yield Access(mode, endpoints, session, rest, spot, signer, fingerprint, [])
+
+
+async def check_key(access: Access) -> list[str]:
+    """Read the rights of the key and refuse one that may do too much. Raises ``NotAuthorised``."""
+    if access.spot is None:
+        return ["the rights of the key are not checkable here (there is no host to ask)"]
+    return check_rights(access.mode, await read_key_rights(access.spot))
+
+
+def symbol_setups(settings: Settings) -> list[SymbolSetup]:
+    """How the configuration wishes each contract to be set."""
+    venue = settings.venue
+    setups = []
+    for name in settings.symbols:
+        own = venue.contracts.get(name)
+        leverage = own.leverage if own is not None and own.leverage is not None else venue.leverage
+        margin = own.margin_type if own is not None and own.margin_type is not None else venue.margin_type
+        setups.append(SymbolSetup(name, leverage, "ISOLATED" if margin == "isolated" else "CROSSED"))
+    return setups
+
+
+def account_setup(access: Access) -> AccountSetup:
+    """The reader and changer of an account's settings."""
+    return AccountSetup(access.rest)
+
+
+def transport_of(settings: Settings, world: World) -> WsTransport:
+    """The way that streams come in."""
+    if world.transport is not None:
+        return world.transport(settings.venue.transport)
+    return PicowsTransport() if settings.venue.transport == "picows" else WebsocketsTransport()
+
+
+# ---- the kernel and its journal -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """A kernel that stands where the last journal ends, and the journal in which it goes on."""
+
+    kernel: Kernel
+    files: FileJournal
+    gen: int
+    notes: list[str]
+
+
+def recover(
+    settings: Settings, mode: str, instruments: Mapping[InstrumentId, Instrument], root: Path, now_ns: Nanos
+) -> Recovered:
+    """The one start: a fresh kernel, or the one that the newest journal under ``root`` leads to.
+
+    Each start has a journal of its own, named by its generation: it begins with what the one before led to, so that
+    reading back never goes further than one process, whatever was configured then. The last one is replayed by a
+    kernel configured as its header says. The generation is the time of the start, above every one that was there.
+    Raises ``JournalError``.
+    """
+    gen, notes, snapshot = now_ns // SECOND_NS, list[str](), None
+    last = newest_journal(root)
+    if last is not None:
+        reader, old = journal_reader(last)
+        snapshot = _replayed(reader, old)
+        gen = max(gen, reader.header.gen + 1)
+        notes += reader.notes
+    kernel = Kernel(live_settings(settings, gen), instruments, strategy_specs(settings), StepFeeder())
+    if snapshot is not None:
+        try:
+            kernel.load(snapshot)
+        except InvariantBroken as error:
+            kernel = Kernel(live_settings(settings, gen), instruments, strategy_specs(settings), StepFeeder())
+            kernel.load_account(snapshot)
+            notes.append(f"other strategies or contracts: books and orders go on, wishes begin anew ({error})")
+    content = settings.as_dict() | {"mode": mode}
+    header = JournalHeader(settings.account, gen, content, settings.digest(), tuple(instruments.values()))
+    kept = settings.journal
+    files = FileJournal.create(
+        root / f"{gen:012d}",
+        header,
+        kernel.snapshot,
+        segment_bytes=kept.segment_mib << 20,
+        snapshot_every=kept.snapshot_every,
+        fsync=kept.fsync,
+    )
+    return Recovered(kernel, files, gen, notes)
+
+
+def newest_journal(root: Path) -> Path | None:
+    """The journal of the last start that got as far as to begin one."""
+    folders = sorted(root.iterdir(), reverse=True) if root.is_dir() else []
+    return next((folder for folder in folders if folder.is_dir() and any(folder.glob("ledger-*.log*"))), None)
+
+
+def _replayed(reader: JournalReader, kernel: Kernel) -> KernelSnapshot:
+    """The state after the last whole record. A snapshot past it, which a crash can leave, is not taken."""
+    *before, last = [snapshot.seq for snapshot in reader.snapshots()]
+    seqs = [*before, last]
+    ends = max((record.seq for record in reader.records(last)), default=reader.first_seq - 1)
+    start = max(seq for seq in seqs if seq <= max(ends, reader.first_seq - 1))
+    kernel.load(next(snapshot for snapshot in reader.snapshots() if snapshot.seq == start))
+    for record in reader.records(start + 1):
+        kernel.handle(record.event)
+    return kernel.snapshot()
