@@ -58,8 +58,9 @@ class Venue:
                     await act(reader, writer)
                     return
                 self.heads.append((await reader.readuntil(b"\r\n\r\n")).decode())
-                self.acts.pop(0)
-                writer.write(act)
+                answer = self.acts.pop(0)  # not ``act``: the test may have set others while we waited
+                assert isinstance(answer, bytes)
+                writer.write(answer)
                 await writer.drain()
         except (OSError, asyncio.IncompleteReadError):
             pass
@@ -194,7 +195,7 @@ UNKNOWN_FAULTS: dict[str, bytes | Act] = {
     "empty": response(200, b""),
     "not utf-8": response(200, b'{"orderId": "\xff"}'),
     "broken gzip": response(200, b"\x1f\x8b\x08\x00garbage", "Content-Encoding: gzip"),
-    "gzip cut off": response(200, gzip.compress(OK)[:-9], "Content-Encoding: gzip"),
+    "gzip cut off": response(200, gzip.compress(OK)[:-12], "Content-Encoding: gzip"),
     "no gzip at all": response(200, OK, "Content-Encoding: gzip"),
     "another shape": response(200, b'{"order": 7}'),
     "redirect": response(302, b"", "Location: /elsewhere"),
@@ -414,8 +415,9 @@ async def test_a_query_is_repeated_until_it_is_answered(
     assert (await ask(client(url, session, calls))).order_id == 7
     assert [call.fate for call in calls] == ["Refused", "Unknown", "Unknown", "DONE"]
     server.acts = [response(502, b"")] * 3
-    with pytest.raises(Unknown):
-        await ask(client(url, session), attempts=2)
+    async with open_session() as fresh:
+        with pytest.raises(Unknown):
+            await ask(client(url, fresh), attempts=2)
     assert len(server.acts) == 1
 
 
@@ -488,25 +490,30 @@ async def test_the_record_of_a_call_holds_no_query(venue: tuple[Venue, str], ses
 async def test_a_proxy_that_echoes_the_request_does_not_bring_the_signature_back(
     venue: tuple[Venue, str], session: aiohttp.ClientSession
 ) -> None:
-    page = f"<p>cannot POST /x?a=1&signature=deadbeef</p><p>X-MBX-APIKEY: {KEY}</p>".encode()
-    venue[0].acts = [response(502, page)]
+    venue[0].acts = [response(502, f"<p>cannot POST /x?a=1&signature=dead</p><p>X-MBX-APIKEY: {KEY}</p>".encode())]
     with pytest.raises(Unknown) as caught:
         await place(client(venue[1], session))
     told = everything_told(caught.value)
     assert "cannot POST" in told
-    assert "deadbeef" not in told
+    assert "dead<" not in told
     assert "canary" not in told
 
 
 async def test_a_cancelled_call_shows_nothing_either(venue: tuple[Venue, str], session: aiohttp.ClientSession) -> None:
-    venue[0].acts = [hang]
+    arrived = asyncio.Event()
+
+    async def note(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        arrived.set()
+        await hang(reader, writer)
+
+    venue[0].acts = [note]
     rest = client(venue[1], session)
     task = asyncio.create_task(rest.call("POST", "/x", ORDER, answer=Placed, weight=0, lane=Lane.ENTER))
-    while not venue[0].connections:
-        await asyncio.sleep(0.01)
+    await arrived.wait()
     task.cancel()
-    with pytest.raises(asyncio.CancelledError):
+    with pytest.raises(asyncio.CancelledError) as caught:
         await task
+    assert "signature=" not in str(caught.value)
 
 
 async def test_a_request_without_a_key_is_a_fault_of_the_configuration(session: aiohttp.ClientSession) -> None:
@@ -544,7 +551,7 @@ async def test_amendments_count_as_adding_risk_and_settings_do_not(
     ],
 )
 def test_addresses_that_are_taken(url: str) -> None:
-    assert check_base_url(url, live=False) == str(aiohttp.client.URL(url).origin())
+    assert check_base_url(url, live=False) == url.rstrip("/").removesuffix(":80")
 
 
 @pytest.mark.parametrize(

@@ -158,6 +158,19 @@ def test_a_wrong_fault_is_one_clear_line(raw: object, says: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("fault", "params"),
+    [
+        ("V13", {"fills": 3, "dust": False, "every_s": 1, "fee_asset": "USDT"}),
+        ("V08", {"code": -1021, "executes": True}),
+        ("U10", {"mode": "flip", "key": "k", "symbol": "BTCUSDT", "quantity": "0.1", "leverage": 9}),
+    ],
+)
+def test_parameters_of_every_type_are_taken(fault: str, params: dict[str, Any]) -> None:
+    rule = Rule(fault_of({"fault": fault, "params": params}, "x"), 1, 0)
+    assert {name: rule[name] for name in params} == params
+
+
 def test_scenarios_read_alike_in_json_and_yaml(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('{"faults": [{"fault": "V01", "at_s": 5, "params": {"answer": "hang"}}]}')
     (tmp_path / "a.yaml").write_text("- fault: V01\n  at_s: 5\n  params: {answer: hang}\n")
@@ -208,6 +221,7 @@ def test_a_rule_strikes_only_in_its_window_and_only_what_it_names() -> None:
     assert times == {9.9: False, 10.0: True, 14.9: True, 15.0: False}
     assert not rule.strikes("algo", 12_000_000_000, random.Random(1))
     assert rule.strikes("cancel", 12_000_000_000, random.Random(1))
+    assert not Rule(Fault("N04"), 1, 0).hits(operation_of("GET", "/admin/books"))
 
 
 def test_operations_are_told_by_method_and_path() -> None:
@@ -474,7 +488,7 @@ async def test_user_events_are_shaken(bench: Bench, mode: str, told: int) -> Non
     assert all(event == ORDER for _, event in out)
     assert bench.faults.user_event("k", ACCOUNT) == [(0.0, ACCOUNT)]
     if mode == "delayed":
-        assert out[0][0] == 30.0
+        assert out[0][0] == pytest.approx(30.0, abs=1e-5)
 
 
 async def test_an_old_fill_comes_again_with_a_later_event(bench: Bench) -> None:

@@ -1,6 +1,7 @@
 """The local market: prices by the clock, candles of every interval, history, funding, the ladder and its feeds."""
 
 from decimal import Decimal
+from itertools import pairwise
 from random import Random
 
 import numpy as np
@@ -12,6 +13,7 @@ from tidegate.adapters.localnet.candles import INTERVALS, end_of, open_times
 from tidegate.adapters.localnet.ladder import DepthChange, Ladder
 from tidegate.adapters.localnet.market import LocalMarket, MarketConfig
 from tidegate.adapters.localnet.path import ReplayPath, grouped, split
+from tidegate.domain.ids import InstrumentId
 from tidegate.domain.market import DAY_NS, HOUR_NS, MINUTE_NS
 from tidegate.quant.bars import BarTable
 from tidegate.simulator.synthetic import DEFAULT_UNIVERSE, SyntheticMarket
@@ -73,7 +75,7 @@ def test_the_minutes_are_those_of_the_invented_market() -> None:
     clock = Hand()
     market = market_at(clock, seed=5)
     run(market, clock, 600, 5.0)
-    expected = next(SyntheticMarket(5, TWO, MINUTE_NS, 0).chunks(10))["ETHUSDT"].table.rows()
+    expected = next(SyntheticMarket(5, TWO, MINUTE_NS, 0).chunks(10))[InstrumentId("ETHUSDT")].table.rows()
     np.testing.assert_allclose(market.lines["ETHUSDT"].candles.rows("1m", 11)[:10, 1:5], expected[:, :4], rtol=1e-12)
 
 
@@ -82,7 +84,7 @@ def test_speed_moves_the_path_and_not_the_clock() -> None:
     market = market_at(clock, seed=5, speed=30.0)
     run(market, clock, 600, 5.0)
     rows = market.lines["ETHUSDT"].candles.rows("1m", 11)[:10]
-    expected = next(SyntheticMarket(5, TWO, 30 * MINUTE_NS, 0).chunks(10))["ETHUSDT"].table.rows()
+    expected = next(SyntheticMarket(5, TWO, 30 * MINUTE_NS, 0).chunks(10))[InstrumentId("ETHUSDT")].table.rows()
     np.testing.assert_allclose(rows[:, 1:5], expected[:, :4], rtol=1e-12)
     assert np.diff(rows[:, 0]).tolist() == [60_000] * 9
 
@@ -227,11 +229,11 @@ def stored(rows: np.ndarray, interval_ns: int) -> BarTable:
 
 def test_stored_bars_are_replayed_and_then_the_price_stands() -> None:
     tables = next(SyntheticMarket(9, TWO, MINUTE_NS, 0).chunks(40))
-    path = ReplayPath(["BTCUSDT", "ETHUSDT"], lambda name: iter([tables[name].table]))  # type: ignore[index]
+    path = ReplayPath(["BTCUSDT", "ETHUSDT"], lambda name: iter([tables[InstrumentId(name)].table]))
     clock = Hand()
     market = LocalMarket(clock, Random(1), MarketConfig(instruments=TWO, history_bars=30), path)
     run(market, clock, 25 * 60, 10.0)
-    rows, expected = market.lines["ETHUSDT"].candles.rows("1m"), tables["ETHUSDT"].table.rows()
+    rows, expected = market.lines["ETHUSDT"].candles.rows("1m"), tables[InstrumentId("ETHUSDT")].table.rows()
     live = rows[rows[:, 0] >= market.start_ms]
     np.testing.assert_allclose(live[:20, 1:5], expected[20:, :4], rtol=1e-12)
     assert set(live[21:, 4].tolist()) == {expected[-1, 3]}
@@ -245,7 +247,7 @@ def test_a_replay_without_bars_names_the_symbol() -> None:
 
 @given(st.integers(2, 60), st.integers(0, 2**32))
 def test_minutes_of_a_split_bar_hold_its_extremes(count: int, seed: int) -> None:
-    rows = next(SyntheticMarket(seed, TWO, HOUR_NS, 0).chunks(3))["BTCUSDT"].table.rows()
+    rows = next(SyntheticMarket(seed, TWO, HOUR_NS, 0).chunks(3))[InstrumentId("BTCUSDT")].table.rows()
     minutes = split(rows, count)
     assert len(minutes) == 3 * count
     np.testing.assert_allclose(grouped(minutes, count), rows, rtol=1e-9)
@@ -281,7 +283,7 @@ def test_a_book_kept_from_the_feed_is_the_ladder(moves: list[Move], seed: int, d
             changes.append(change)
     if change := feed.take():
         changes.append(change)
-    for earlier, later in zip(changes, changes[1:], strict=False):
+    for earlier, later in pairwise(changes):
         assert later.previous_id == earlier.last_id
         assert later.first_id > earlier.last_id + 1, "ids jump"
     todo = [change for change in changes if change.last_id >= snapshot_id]

@@ -104,8 +104,8 @@ def test_split_pieces_come_apart_and_whole() -> None:
 
 
 def test_coalesced_pieces_come_as_one() -> None:
-    received = sends(Coalesce(10.0), b"ab", b"cd", b"ef")
-    assert received.chunks == [(10.0, b"abcdef")]
+    received = sends(Coalesce(4.0), b"ab", b"cd", b"ef")
+    assert received.chunks == [(4.0, b"abcdef")]
 
 
 @pytest.mark.parametrize("byte", range(7))
@@ -312,11 +312,7 @@ def test_faults_reach_an_http_client_as_its_own_errors() -> None:
         await loop.spawn("daemon", client())
         return seen
 
-    outcome = run(main, 0)
-    assert outcome.result == ["ClientOSError", "ClientOSError", "ClientPayloadError", "SocketTimeoutError"] or (
-        outcome.result[:3] == ["ClientOSError", "ClientOSError", "ClientPayloadError"]
-        and outcome.result[3] in ("TimeoutError", "ServerTimeoutError")
-    )
+    assert run(main, 0).result == ["ClientOSError", "ClientOSError", "ClientPayloadError", "TimeoutError"]
 
 
 def test_keep_alive_notices_a_half_open_stream() -> None:

@@ -24,14 +24,17 @@ from tidegate.app.demo import DemoParts
 from tidegate.app.loading import load_strategy
 from tidegate.app.markets import HistoryMarket, InventedMarket
 from tidegate.app.result import BacktestResult
+from tidegate.domain.account import ContractSetting
 from tidegate.domain.errors import ConfigError, JournalError
 from tidegate.domain.ids import InstrumentId, Nanos, StrategyId
 from tidegate.domain.instrument import Instrument
 from tidegate.domain.margin import DEFAULT_BRACKETS
 from tidegate.domain.market import DAY_NS, BarSpec
 from tidegate.execution.protection import ProtectionSettings
+from tidegate.execution.reconcile import ExpectedAccount
 from tidegate.kernel.feeders import StepFeeder
-from tidegate.kernel.kernel import Kernel, KernelSettings
+from tidegate.kernel.kernel import Kernel
+from tidegate.kernel.settings import KernelSettings, ReconcileSettings
 from tidegate.kernel.wishes import StrategySpec
 from tidegate.portfolio.construction import PortfolioSettings
 from tidegate.risk.sizing import SizingSettings
@@ -66,7 +69,20 @@ def kernel_settings(settings: Settings, gen: int = 0) -> KernelSettings:
         sizing=SizingSettings(**dict(settings.sizing)),
         portfolio=PortfolioSettings(**dict(settings.portfolio)),
         protection=ProtectionSettings(settings.protection.mode == "stop", settings.protection.disaster_stop_frac),
+        reconcile=ReconcileSettings(enabled=settings.mode in ("testnet", "live")),
+        adopt=settings.positions.adopt,
+        expected=_expected(settings),
     )
+
+
+def _expected(settings: Settings) -> ExpectedAccount:
+    """How the account at the venue is meant to be set."""
+    venue = settings.venue
+    wished = []
+    for name in settings.symbols:
+        leverage, margin_type = venue.setup_of(name)
+        wished.append(ContractSetting(name, leverage, margin_type == "isolated"))
+    return ExpectedAccount(venue.position_mode == "hedge", tuple(wished))
 
 
 def strategy_specs(settings: Settings) -> tuple[StrategySpec, ...]:

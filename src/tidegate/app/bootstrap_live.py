@@ -3,16 +3,16 @@
 Everything that touches the outside comes in through ``World``, so that the same daemon runs under simulated time.
 """
 
+import asyncio
 import os
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import aiohttp
-import msgspec
 
 from tidegate.adapters.binance import signing
 from tidegate.adapters.binance.clock import VenueClock, measure
@@ -28,16 +28,17 @@ from tidegate.adapters.binance.ws_transport import PicowsTransport, WebsocketsTr
 from tidegate.adapters.files.journal import FileJournal
 from tidegate.adapters.files.journal_lines import JournalHeader
 from tidegate.adapters.files.journal_reader import JournalReader
+from tidegate.adapters.sim.paper import PaperVenue
 from tidegate.adapters.system.clock import ClockTimers, SystemClock
 from tidegate.adapters.system.credentials import Credentials, read_credentials
 from tidegate.adapters.system.lock import ProcessLock
 from tidegate.app.access import check_fingerprint, check_hosts, check_rights
-from tidegate.app.bootstrap import journal_reader, kernel_settings, strategy_specs
+from tidegate.app.bootstrap import journal_reader, kernel_settings, strategy_specs, with_fees
 from tidegate.app.config import Settings
 from tidegate.app.config_live import Endpoints
 from tidegate.app.daemon import Connections
-from tidegate.app.live import LiveParts, Seamless
-from tidegate.domain.errors import ConfigError, InvariantBroken
+from tidegate.app.live import Companion, LiveParts, Seamless
+from tidegate.domain.errors import ConfigError, InvariantBroken, VenueError
 from tidegate.domain.ids import InstrumentId, Nanos
 from tidegate.domain.instrument import Instrument
 from tidegate.domain.market import SECOND_NS, BarSpec
@@ -137,19 +138,28 @@ async def check_key(access: Access) -> list[str]:
 
 def symbol_setups(settings: Settings) -> list[SymbolSetup]:
     """How the configuration wishes each contract to be set."""
-    venue = settings.venue
     setups = []
     for name in settings.symbols:
-        own = venue.contracts.get(name)
-        leverage = own.leverage if own is not None and own.leverage is not None else venue.leverage
-        margin = own.margin_type if own is not None and own.margin_type is not None else venue.margin_type
-        setups.append(SymbolSetup(name, leverage, "ISOLATED" if margin == "isolated" else "CROSSED"))
+        leverage, margin_type = settings.venue.setup_of(name)
+        setups.append(SymbolSetup(name, leverage, "ISOLATED" if margin_type == "isolated" else "CROSSED"))
     return setups
 
 
 def account_setup(access: Access) -> AccountSetup:
     """The reader and changer of an account's settings."""
     return AccountSetup(access.rest)
+
+
+async def measure_clock(access: Access, world: World) -> tuple[float, float]:
+    """How far the venue's clock is ahead of ours, and how well that is known, in seconds. Raises ``VenueError``."""
+    await measure(access.rest)
+    clock = access.rest.clock
+    return (clock.now_ns() - world.clock.now_ns()) / SECOND_NS, clock.error_ns / SECOND_NS
+
+
+def try_lock(path: Path) -> None:
+    """Take the lock and let it go. Raises ``AlreadyRunning``."""
+    ProcessLock(path).release()
 
 
 def transport_of(settings: Settings, world: World) -> WsTransport:
@@ -173,32 +183,37 @@ class Recovered:
 
 
 def recover(
-    settings: Settings, mode: str, instruments: Mapping[InstrumentId, Instrument], root: Path, now_ns: Nanos
+    settings: Settings,
+    instruments: Mapping[InstrumentId, Instrument],
+    root: Path,
+    now_ns: Nanos,
+    *,
+    fresh: bool = False,
 ) -> Recovered:
     """The one start: a fresh kernel, or the one that the newest journal under ``root`` leads to.
 
     Each start has a journal of its own, named by its generation: it begins with what the one before led to, so that
     reading back never goes further than one process, whatever was configured then. The last one is replayed by a
     kernel configured as its header says. The generation is the time of the start, above every one that was there.
+    A ``fresh`` start takes over no more than that: for an account that did not outlive its process.
     Raises ``JournalError``.
     """
     gen, notes, snapshot = now_ns // SECOND_NS, list[str](), None
     last = newest_journal(root)
     if last is not None:
         reader, old = journal_reader(last)
-        snapshot = _replayed(reader, old)
+        snapshot = None if fresh else _replayed(reader, old)
         gen = max(gen, reader.header.gen + 1)
         notes += reader.notes
-    kernel = Kernel(live_settings(settings, gen), instruments, strategy_specs(settings), StepFeeder())
+    kernel = Kernel(kernel_settings(settings, gen), instruments, strategy_specs(settings), StepFeeder())
     if snapshot is not None:
         try:
             kernel.load(snapshot)
         except InvariantBroken as error:
-            kernel = Kernel(live_settings(settings, gen), instruments, strategy_specs(settings), StepFeeder())
+            kernel = Kernel(kernel_settings(settings, gen), instruments, strategy_specs(settings), StepFeeder())
             kernel.load_account(snapshot)
             notes.append(f"other strategies or contracts: books and orders go on, wishes begin anew ({error})")
-    content = settings.as_dict() | {"mode": mode}
-    header = JournalHeader(settings.account, gen, content, settings.digest(), tuple(instruments.values()))
+    header = JournalHeader(settings.account, gen, settings.as_dict(), settings.digest(), tuple(instruments.values()))
     kept = settings.journal
     files = FileJournal.create(
         root / f"{gen:012d}",
@@ -219,11 +234,154 @@ def newest_journal(root: Path) -> Path | None:
 
 def _replayed(reader: JournalReader, kernel: Kernel) -> KernelSnapshot:
     """The state after the last whole record. A snapshot past it, which a crash can leave, is not taken."""
-    *before, last = [snapshot.seq for snapshot in reader.snapshots()]
-    seqs = [*before, last]
-    ends = max((record.seq for record in reader.records(last)), default=reader.first_seq - 1)
-    start = max(seq for seq in seqs if seq <= max(ends, reader.first_seq - 1))
-    kernel.load(next(snapshot for snapshot in reader.snapshots() if snapshot.seq == start))
-    for record in reader.records(start + 1):
+    ends = reader.first_seq - 1
+    for record in reader.records():
+        ends = record.seq
+    start = next(snapshot for snapshot in reversed(list(reader.snapshots())) if snapshot.seq <= ends)
+    kernel.load(start)
+    for record in reader.records(start.seq + 1):
         kernel.handle(record.event)
     return kernel.snapshot()
+
+
+# ---- the daemon -----------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def live_parts(
+    settings: Settings, mode: str, world: World, on_notice: Callable[[Alert], None] = lambda _: None
+) -> AsyncIterator[LiveParts]:
+    """The daemon's parts for a mode, put together and taken apart: lock, key, contracts, kernel, journal, connections.
+
+    Raises ``ConfigError``, ``AlreadyRunning``, ``NotAuthorised``, ``JournalError`` or ``VenueError`` before anything
+    trades.
+    """
+    settings = settings.model_copy(update={"mode": mode})
+    async with AsyncExitStack() as stack:
+        access = await stack.enter_async_context(open_access(settings, mode, world))
+        state = state_folder(settings, mode)
+        stack.enter_context(ProcessLock(lock_path(access, state)))
+        await measure(access.rest)
+        notes = [] if mode == "paper" else await check_key(access)
+        transport, counters = transport_of(settings, world), Counters()
+        feed = BinanceFeed(
+            access.rest,
+            transport,
+            access.endpoints.streams,
+            world.clock,
+            world.rng,
+            routed=settings.venue.routed,
+            venue_now_ns=access.rest.clock.now_ns,
+            counters=counters,
+        )
+        venue: BinanceVenue | PaperVenue
+        if mode == "paper":
+            instruments = await public_contracts(access, settings)
+            venue = PaperVenue(
+                feed,
+                tuple(instruments.values()),
+                Decimal(repr(settings.risk.initial_capital_usdt)),
+                world.clock,
+                settings.venue.leverage,
+            )
+        else:
+            venue = _binance_venue(settings, access, transport, world, counters, on_notice)
+            instruments = {each.id: each for each in await venue.instruments()}
+        found = recover(settings, instruments, state / "journal", world.clock.now_ns(), fresh=mode == "paper")
+        bar = BarSpec.of(settings.timeframe)
+        seamless = Seamless(venue if isinstance(venue, PaperVenue) else feed, feed.history, bar, world.clock)
+        wanted = {name: _bars_from(found.kernel, name, bar, world.clock.now_ns()) for name in settings.symbols}
+        connections = Connections(
+            seamless,
+            venue,
+            ClockTimers(world.clock),
+            world.clock,
+            linger_s=0.0,
+            open=venue.start,
+            warm_up=lambda: seamless.warm_up(wanted),
+            reconciles=mode != "paper",
+            shut=venue.stop,
+        )
+        yield LiveParts(
+            settings,
+            mode,
+            found.kernel,
+            world.journal(found.files),
+            connections,
+            state,
+            str(found.gen),
+            found.files.last_seq,
+            found.files.flush,
+            lambda: {"counters": counters.all(), "weight": access.rest.governor.usage()},
+            _dead_man(settings, venue),
+            [*notes, *found.notes],
+        )
+
+
+def lock_path(access: Access, state: Path) -> Path:
+    """One lock for one key, wherever its state lies; paper has no key and locks its state."""
+    from platformdirs import user_data_path
+
+    if not access.fingerprint:
+        return state.parent / f"{state.name}.lock"
+    return user_data_path("tidegate-locks", appauthor=False) / f"{access.fingerprint}.lock"
+
+
+def _binance_venue(
+    settings: Settings,
+    access: Access,
+    transport: WsTransport,
+    world: World,
+    counters: Counters,
+    on_notice: Callable[[Alert], None],
+) -> BinanceVenue:
+    ws_api: tuple[str, Signer] | None = None
+    if settings.venue.order_entry == "websocket" and access.signer is not None:
+        ws_api = (access.endpoints.ws_api, access.signer)
+    return BinanceVenue(
+        access.rest,
+        transport,
+        access.endpoints.streams,
+        world.clock,
+        world.rng,
+        settings.symbols,
+        settings=VenueSettings(routed=settings.venue.routed),
+        ws_api=ws_api,
+        on_notice=on_notice,
+        counters=counters,
+    )
+
+
+async def public_contracts(access: Access, settings: Settings) -> dict[InstrumentId, Instrument]:
+    """The contracts as anybody may read them: cautious brackets, the configured fees. Raises ``ConfigError``."""
+    info = await access.rest.get("/fapi/v1/exchangeInfo", answer=ExchangeInfo, weight=1)
+    access.rest.governor.configure(
+        RateLimit(each.rate_limit_type, each.interval, each.interval_num, each.limit) for each in info.rate_limits
+    )
+    found, refused = perpetuals(info)
+    for name in settings.symbols:
+        if name not in found:
+            raise ConfigError(f"symbols: {refused.get(name, f'{name} is not a perpetual that the venue lists')}")
+    return {name: with_fees(found[name], settings) for name in settings.symbols}
+
+
+def _bars_from(kernel: Kernel, name: InstrumentId, bar: BarSpec, now_ns: Nanos) -> Nanos:
+    """The open of the first bar that the kernel lacks: after its last one, or as far back as its features remember."""
+    last_ns, memory_bars = kernel.bars_known(name)
+    begin_ns = now_ns - (now_ns - bar.origin_ns) % bar.interval_ns - memory_bars * bar.interval_ns
+    return max(last_ns, begin_ns) if last_ns else begin_ns
+
+
+def _dead_man(settings: Settings, venue: "BinanceVenue | PaperVenue") -> tuple[Companion, ...]:
+    """Renews the venue's countdown, where it is wished for."""
+    dead_man_s = settings.venue.dead_man_s
+    if dead_man_s is None:
+        return ()
+
+    async def renew() -> None:
+        while True:
+            with suppress(VenueError):
+                await venue.keep_alive(round(dead_man_s * 1000))
+            await asyncio.sleep(dead_man_s / 4)
+
+    return (renew,)

@@ -20,6 +20,7 @@ from tidegate.domain.errors import (
     Interrupted,
     JournalError,
     NotAuthorised,
+    NotRunning,
     TidegateError,
 )
 
@@ -31,8 +32,13 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Automated trading on Binance USD-M futures: one kernel for backtest and demo, and for live trading to come.",
+    help="Automated trading on Binance USD-M futures: one kernel for backtest, demo, paper, testnet and live.",
 )
+
+account_app = typer.Typer(no_args_is_help=True, help="How the account at the venue is set.")
+sim_app = typer.Typer(no_args_is_help=True, help="The whole daemon under simulated time.")
+app.add_typer(account_app, name="account")
+app.add_typer(sim_app, name="sim")
 
 Config = Annotated[Path | None, typer.Option("--config", "-c", help="YAML configuration file.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
@@ -41,10 +47,16 @@ Symbols = Annotated[str | None, typer.Option("--symbols", help="Comma-separated,
 
 def main() -> None:
     """Run the command line; every expected failure is one line on stderr."""
+    import tidegate.app.cli_live  # noqa: F401  registers its verbs
+
     try:
         app(prog_name="tidegate")
     except (ConfigError, DataError, JournalError) as error:
         _fail(2, error)
+    except NotRunning as error:
+        _fail(3, error)
+    except TimeoutError as error:
+        _fail(5, error)
     except Interrupted:
         sys.exit(130)
     except NotAuthorised as error:

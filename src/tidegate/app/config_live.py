@@ -88,6 +88,11 @@ class VenueSettings(Section):
             raise ValueError("it must be a bare address, without user, query or fragment")
         return text.rstrip("/")
 
+    def setup_of(self, name: InstrumentId) -> tuple[int, str]:
+        """Leverage and margin type that one contract is meant to have."""
+        own = self.contracts.get(name, ContractSettings())
+        return own.leverage or self.leverage, own.margin_type or self.margin_type
+
     def endpoints(self, mode: str) -> Endpoints:
         """The addresses in force for a mode."""
         own = DEFAULT_ENDPOINTS["testnet" if mode == "testnet" else "live"]

@@ -71,14 +71,14 @@ class ControlServer:
         return {"ok": True} | await verb(request)
 
 
-def ask(state: Path, verb: str, timeout_s: float = 15.0, **more: object) -> dict[str, Any]:
+def ask(state: Path, verb: str, more: Mapping[str, object] | None = None, timeout_s: float = 15.0) -> dict[str, Any]:
     """Ask the daemon of a state folder. Raises ``NotRunning``, or ``TimeoutError`` when it does not answer."""
     path = socket_path(state)
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
             line.settimeout(timeout_s)
             line.connect(os.fspath(path))
-            line.sendall(json.dumps({"verb": verb, **more}).encode() + b"\n")
+            line.sendall(json.dumps({**(more or {}), "verb": verb}).encode() + b"\n")
             with line.makefile("rb") as answers:
                 answer = answers.readline()
     except TimeoutError:

@@ -168,7 +168,7 @@ class Daemon:
     async def _begin(self) -> None:
         """The one start-up path, after a crash or not."""
         await self._to.open()
-        if self._to.reconciles:
+        if self._boot:
             await self.operate(Operation.BOOT, self._boot)
         if self._to.warm_up is not None:
             async for event in self._to.warm_up():

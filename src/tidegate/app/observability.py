@@ -8,7 +8,7 @@ Secrets do not reach it: whatever is called like one is masked before it is writ
 import logging
 import re
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -61,11 +61,15 @@ def get_logger() -> FilteringBoundLogger:
 
 
 class RecordLog:
-    """Writes what matters of each record. Until ``quiet_until_ns`` of market time only at debug level."""
+    """Writes what matters of each record. Until ``quiet_until_ns`` of market time only at debug level.
 
-    def __init__(self, logger: FilteringBoundLogger, quiet_until_ns: Nanos = 0) -> None:
+    Without ``alerts`` those are left to whoever hears all of them: the shell has some of its own.
+    """
+
+    def __init__(self, logger: FilteringBoundLogger, quiet_until_ns: Nanos = 0, *, alerts: bool = True) -> None:
         self._log = logger
         self._quiet_until_ns = quiet_until_ns
+        self._alerts = alerts
 
     def __call__(self, record: Record) -> None:
         """Log a record, as an observer of the inbox."""
@@ -101,10 +105,19 @@ class RecordLog:
                 refused = None if command.refusal is None else command.refusal.detail
                 fields = _of(command, "instrument", "target", "binding_limit")
                 say("decision", **fields, **({} if refused is None else {"refused": refused}))
-            case Alert():
+            case Alert() if self._alerts:
                 getattr(self._log, _ALERT_LEVELS[command.severity])("alert", **_of(command, "subject", "text"))
             case Halt():
                 self._log.error("halt", **_of(command, "reason"), at=_iso(now_ns))
+
+
+def alert_log(logger: FilteringBoundLogger) -> Callable[[Alert], None]:
+    """Alerts that come from around the kernel, into the log."""
+
+    def write(alert: Alert) -> None:
+        getattr(logger, _ALERT_LEVELS[alert.severity])("alert", **_of(alert, "subject", "text"))
+
+    return write
 
 
 def _of(message: object, *names: str) -> dict[str, str]:

@@ -127,6 +127,8 @@ class Protection:
         elif (level - guard.level) * side > 0.0:
             guard.level = level
         guard.resting, guard.resting_qty, guard.resting_level = name, qty, level
+        if name in guard.stale:
+            guard.stale.remove(name)
 
     def doubt(self, instrument: InstrumentId, name: ClientOrderId) -> bool:
         """Nobody knows whether this stop rests: make room for one spare. False when it is none of the two that count,

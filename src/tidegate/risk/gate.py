@@ -51,7 +51,8 @@ class RiskGate:
     def __init__(self, rules: tuple[Rule, ...], account: str, gen: int) -> None:
         self._rules = rules
         self._target_rules = [rule for rule in rules if getattr(type(rule), "on_target", None) is not _LOOKS_AWAY]
-        self._prefix = f"p1-{account[:2]}-{base36(gen)}-"
+        self.account = account[:2]
+        self._prefix = f"p1-{self.account}-{base36(gen)}-"
         self._sequence = 0
         self._recent: deque[Nanos] = deque()
 

@@ -38,14 +38,15 @@ class BookSync:
         self._buffer: deque[DepthUpdate] = deque()
 
     def diff(self, event: DepthUpdate) -> BookOutcome:
-        """Apply or buffer one event. After a break the event is the first of the new buffer."""
+        """Apply or buffer one event. After a gap the event is the first of the new buffer; a bad one is dropped."""
         if self.needs_snapshot:
             self._keep(event)
             return BookOutcome.NOT_LOADED
         outcome = self._apply(event)
         if breaks(outcome):
             self.lost(outcome.value)
-            self._keep(event)
+            if outcome is BookOutcome.GAP:
+                self._keep(event)
         return outcome
 
     def snapshot(self, snapshot: DepthSnapshot) -> BookOutcome:
@@ -56,7 +57,7 @@ class BookSync:
         outcome = self.book.load(snapshot.last_update_id, snapshot.bids, snapshot.asks)
         while self._buffer and not breaks(outcome):
             outcome = self._apply(self._buffer[0])
-            if not breaks(outcome):
+            if outcome is not BookOutcome.GAP:
                 self._buffer.popleft()
         if breaks(outcome):
             self.counters.add(f"book: {outcome.value}")

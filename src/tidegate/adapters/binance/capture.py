@@ -94,6 +94,14 @@ def read_capture(paths: Sequence[Path]) -> Iterator[tuple[Nanos, bytes]]:
             raise DataError(f"{path}: cannot be read: {error}") from None
 
 
+def check_interval(name: str) -> Nanos:
+    """The length of the interval ``name``. Raises ``DataError`` naming those that there are."""
+    try:
+        return INTERVALS_NS[name]
+    except KeyError:
+        raise DataError(f"unknown interval {name!r}; use one of {' '.join(INTERVALS_NS)}") from None
+
+
 def with_start(path: Path) -> list[Path]:
     """``path``, and before it the capture that it goes on from, when it has no snapshot of its own."""
     if any(b'"lastUpdateId"' in raw for _, raw in read_capture([path])):
@@ -143,7 +151,7 @@ class CaptureReplay:
         self.report = CaptureReport([path.name for path in files])
         self.sync = BookSync()
         self._files = files
-        self._interval_ns = INTERVALS_NS[interval]
+        self._interval_ns = check_interval(interval)
         self._tell = tell
         self._venue = BookSync()
         self._bars: TradeBars | None = None
@@ -159,7 +167,7 @@ class CaptureReplay:
         depth: list[DepthUpdate] = []
         for recv_ns, raw in read_capture(self._files):
             self.report.messages += 1
-            line = _LINE(raw)
+            line = _read(raw, self.report.messages)
             if line.last_update_id is not None:
                 self._count("snapshot")
                 snapshot = _SNAPSHOT(raw)
@@ -235,8 +243,17 @@ class CaptureReplay:
         return report
 
 
+def _read(raw: bytes, number: int) -> _Line:
+    try:
+        return _LINE(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise DataError(f"message {number} of the capture cannot be read: {error}") from None
+
+
 def damages(depth_messages: int, seed: int, places: int = 50) -> Iterable[tuple[Damage, int]]:
     """Seeded places, and what is done there: dropping, doubling and swapping in turn. Not at either end."""
+    if depth_messages - 20 < places:
+        raise DataError(f"{depth_messages} depth messages are too few for {places} damages")
     kinds: tuple[Damage, ...] = ("dropped", "doubled", "swapped")
     chosen = random.Random(seed).sample(range(10, depth_messages - 10), places)
     return [(kinds[number % 3], place) for number, place in enumerate(chosen)]

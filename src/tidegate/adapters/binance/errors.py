@@ -230,7 +230,8 @@ class Outcome:
             case Fate.UNAUTHORISED:
                 return Unauthorised(self.code or 0, self.message, self.status)
             case Fate.UNKNOWN:
-                return Unknown(f"HTTP {self.status}: {self.message}", self.code, self.status)
+                code = "" if self.code is None else f" ({self.code})"
+                return Unknown(f"HTTP {self.status}{code}: {self.message}", self.code, self.status)
             case Fate.DONE | Fate.BANNED:
                 raise ValueError(f"{self.fate.value} is no error of its own")
 

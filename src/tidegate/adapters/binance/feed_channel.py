@@ -27,6 +27,7 @@ class Channel:
         self._queue = queue
         self._clock = clock
         self._look = look
+        self._paused = False
 
     @property
     def full(self) -> bool:
@@ -34,16 +35,17 @@ class Channel:
         return self._queue.full
 
     async def room(self) -> None:
-        """Return when events may be added again."""
+        """Return when events may be added again. What is not read cannot be silent."""
+        self._paused = True
         await self._queue.room()
+        self._paused = False
+        self._restart()
 
     def opened(self) -> None:
         """Count silence from here."""
         self.open = True
-        now_ns = self._clock.monotonic_ns()
-        for watch in self.watches:
-            watch.restarted(now_ns)
-        self._look()
+        self._paused = False
+        self._restart()
 
     def up(self) -> None:
         """Data flow; each family says by itself that it is fresh."""
@@ -68,7 +70,13 @@ class Channel:
 
     def silent_at_ns(self) -> Nanos | None:
         """When the whole connection counts as dead; ``None`` while it is not open, not read or carries nothing."""
-        if not self.open or not self.watches or self._queue.full:
+        if not self.open or self._paused or not self.watches:
             return None
         last_ns = max(max(watch.good_ns, watch.since_ns) for watch in self.watches)
         return last_ns + min(SILENCE_NS[watch.family] for watch in self.watches)
+
+    def _restart(self) -> None:
+        now_ns = self._clock.monotonic_ns()
+        for watch in self.watches:
+            watch.restarted(now_ns)
+        self._look()

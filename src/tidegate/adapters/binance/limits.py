@@ -229,8 +229,8 @@ class Governor:
 
     def check(self) -> None:
         """Raise ``Banned`` in a silence."""
-        if (left_ns := self._silent_until_ns - self._clock.monotonic_ns()) > 0:
-            raise Banned(self._silent_until_ns + self._offset_ns, left_ns / NS_PER_S, self._why_silent)
+        if self._clock.monotonic_ns() < self._silent_until_ns:
+            raise self._banned()
 
     def observe(self, headers: Mapping[str, str], sent_ns: int, received_ns: int) -> None:
         """Read the used figures of an answer that was sent and received at these monotonic times.
@@ -265,28 +265,34 @@ class Governor:
 
     def ban(self, until_ms: int | None, retry_after_s: float | None = None) -> None:
         """The venue said 418: silence until ``until_ms`` (its time), for ``retry_after_s``, or for two minutes."""
-        left_s = retry_after_s or 0.0
+        now_ns = self._clock.monotonic_ns()
+        until_ns = now_ns + int((retry_after_s or 0.0) * NS_PER_S)
         if until_ms is not None and self._clock.synced:
-            left_s = (until_ms * NS_PER_MS - self._clock.now_ns()) / NS_PER_S
-        self._silence(left_s if left_s > 0 else BAN_S, "banned by the venue")
+            until_ns = until_ms * NS_PER_MS - self._offset_ns
+        self._silence(until_ns if until_ns > now_ns else now_ns + int(BAN_S * NS_PER_S), "banned by the venue")
 
     def firewall(self) -> None:
         """The venue's firewall said 403: five minutes of silence."""
-        self._silence(FIREWALL_SILENCE_S, "shut out by the venue's firewall")
+        until_ns = self._clock.monotonic_ns() + int(FIREWALL_SILENCE_S * NS_PER_S)
+        self._silence(until_ns, "shut out by the venue's firewall")
+
+    def _banned(self) -> Banned:
+        left_ns = self._silent_until_ns - self._clock.monotonic_ns()
+        return Banned(self._silent_until_ns + self._offset_ns, left_ns / NS_PER_S, self._why_silent)
 
     @property
     def _offset_ns(self) -> int:
         return self._clock.offset_ns or 0
 
-    def _silence(self, for_s: float, why: str) -> None:
-        until_ns = self._clock.monotonic_ns() + int(for_s * NS_PER_S)
+    def _silence(self, until_ns: int, why: str) -> None:
+        """Say nothing until ``until_ns`` (monotonic); a later end that is already set stays."""
         if until_ns > self._silent_until_ns:
             self._silent_until_ns, self._why_silent = until_ns, why
         for waiters in self._lanes.values():
             while waiters:
                 waiter = waiters.popleft()
                 if not waiter.granted.done():
-                    waiter.granted.set_exception(Banned(self._silent_until_ns + self._offset_ns, for_s, why))
+                    waiter.granted.set_exception(self._banned())
 
     def _window(self, interval_ns: int, at_ns: int) -> tuple[int, int]:
         """Begin and end of the venue's fixed window around ``at_ns``, in monotonic time."""

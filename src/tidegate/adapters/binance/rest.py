@@ -202,8 +202,6 @@ class BinanceRest:
         if expires_ns is not None:
             self._check_clock(order=False)
             left_s = (expires_ns - self.clock.now_ns()) / NS_PER_S
-            if left_s <= 0:
-                raise NotSent("expired before it was signed")
         try:
             async with asyncio.timeout(left_s):
                 await self.governor.take(weight, lane, orders_10s=orders_10s, orders_1m=orders_1m, pool=_pool_of(path))
@@ -237,7 +235,7 @@ class BinanceRest:
             query = f"{query}&signature={self._signer.sign(query.encode('ascii'))}"
         url = URL(f"{self._base_url}{path}{'?' if query else ''}{query}", encoded=True)
         headers = {"X-MBX-APIKEY": self._signer.api_key} if self._signer and security is not Security.NONE else {}
-        return Wire(method, path, method != "GET", url, headers, self.clock.monotonic_ns)
+        return Wire(method, path, url, headers, self.clock.monotonic_ns)
 
     async def _exchange(
         self,

@@ -32,6 +32,7 @@ from tidegate.adapters.binance.order_names import Known, OrderNames
 from tidegate.adapters.binance.order_sender import OrderSender
 from tidegate.adapters.binance.reachability import Reachability
 from tidegate.adapters.binance.rest import BinanceRest
+from tidegate.adapters.binance.signing import Signer
 from tidegate.adapters.binance.user_events_handler import UserEventHandler
 from tidegate.adapters.binance.user_stream import StreamTiming, UserStream
 from tidegate.adapters.binance.ws_api import WsApi
@@ -85,7 +86,8 @@ class BinanceVenue:
     """One account on one host. ``start`` before anything else, ``stop`` at the end.
 
     ``symbols`` are the contracts that are traded; ``rates`` gives funding rate and mark price of an instrument as last
-    heard; ``on_notice`` hears what a person should know; with ``ws_api`` orders go over the WebSocket API.
+    heard; ``on_notice`` hears what a person should know; with ``ws_api`` (its address, and the signer of our key)
+    orders go over the WebSocket API.
     """
 
     def __init__(
@@ -98,7 +100,7 @@ class BinanceVenue:
         symbols: Sequence[InstrumentId],
         *,
         settings: VenueSettings | None = None,
-        ws_api: WsApi | None = None,
+        ws_api: tuple[str, Signer] | None = None,
         rates: Rates = _no_rates,
         on_notice: Callable[[Alert], None] = _nobody,
         counters: Counters | None = None,
@@ -110,7 +112,8 @@ class BinanceVenue:
         self._background = Background(self._reports.put_nowait)
         self._names = OrderNames()
         windows = self._settings.recv_window_entries_ms, self._settings.recv_window_reducing_ms
-        self._sender = OrderSender(rest, ws_api, *windows)
+        entry = None if ws_api is None else WsApi(transport, *ws_api, rest, self._reports.put_nowait)
+        self._sender = OrderSender(rest, entry, *windows)
         self._prices = FeePrices(rest, clock, self._background)
         self._reach = Reachability(rest, clock, self._emit, self._background)
         count = self.counters.add

@@ -12,9 +12,10 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from tidegate.adapters.binance.background import Background
-from tidegate.adapters.binance.clock import NS_PER_MS, NS_PER_S, VenueClock
+from tidegate.adapters.binance.clock import NS_PER_MS, NS_PER_S
 from tidegate.adapters.binance.errors import Banned, Context, Fate, NotSent, Unknown, classify, clean
-from tidegate.adapters.binance.limits import Governor, Lane
+from tidegate.adapters.binance.limits import Lane
+from tidegate.adapters.binance.rest import BinanceRest
 from tidegate.adapters.binance.signing import Ed25519Signer, Signer, wsapi_payload
 from tidegate.adapters.binance.ws_transport import LinkLost, WsConnection, WsTransport
 from tidegate.domain.ids import Nanos
@@ -58,20 +59,20 @@ class Ask:
 class WsApi:
     """One connection, opened by the first request and again after a loss. ``url`` ends in ``/ws-fapi/v1``.
 
-    ``fail`` hears of a defect that ended the reading.
+    Clock and weights are those of ``rest``: the venue counts both ways together. ``fail`` hears of a defect that
+    ended the reading.
     """
 
     def __init__(
         self,
         transport: WsTransport,
         url: str,
-        clock: VenueClock,
-        governor: Governor,
         signer: Signer,
+        rest: BinanceRest,
         fail: Callable[[BaseException], None],
     ) -> None:
-        self._transport, self._url, self._clock, self._governor = transport, url, clock, governor
-        self._signer = signer
+        self._transport, self._url, self._signer = transport, url, signer
+        self._clock, self._governor = rest.clock, rest.governor
         self._background = Background(fail)
         self._connection: WsConnection | None = None
         self._opening = asyncio.Lock()

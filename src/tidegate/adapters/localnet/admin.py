@@ -52,14 +52,9 @@ class Admin:
         return _answer([self._faults.add(fault).number for fault in faults])
 
     async def _list(self, request: web.Request) -> web.StreamResponse:  # noqa: ARG002
+        shown = ("title", "how", "on", "params")
         catalogue = {
-            name: {
-                "title": kind.title,
-                "layer": kind.layer.value,
-                "how": kind.how,
-                "on": kind.on,
-                "params": kind.params,
-            }
+            name: {"layer": kind.layer.value, **{key: getattr(kind, key) for key in shown}}
             for name, kind in CATALOGUE.items()
         }
         injected = dict(sorted(self._faults.injected.items()))

@@ -42,7 +42,8 @@ def _shaken(rule: Rule, delivery: Delivery, tools: Tools) -> Sequence[Delivery]:
         case "duplicate":
             return (delivery, (delay_s + tools.rng.uniform(0.0, 1.0), event))
         case "delayed":
-            return ((delay_s + rule.number_of("delay_s"), event),)
+            # a microsecond apart: timers of one moment have no order
+            return ((delay_s + rule.number_of("delay_s") + rule.injected * 1e-6, event),)
         case _:  # reorder: the events of one instant that follow overtake it
             return ((delay_s + tools.rng.uniform(0.05, 0.5), event),)
 

@@ -26,6 +26,9 @@ class Layer(Enum):
 OPERATIONS = ("order", "algo", "batch", "amend", "cancel", "query", "account", "settings", "listen_key", "market")
 """What a request does, as ``operation_of`` tells it from method and path."""
 
+ADMIN = "admin"
+"""What a request to the admin endpoint does; no rule can name it."""
+
 GROUPS: Mapping[str, frozenset[str]] = MappingProxyType(
     {
         "any": frozenset((*OPERATIONS, "private", "stream")),

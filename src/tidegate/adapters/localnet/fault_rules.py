@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from tidegate.adapters.localnet.fault_catalogue import CATALOGUE, GROUPS, WORDS, FaultKind, Param
+from tidegate.adapters.localnet.fault_catalogue import ADMIN, CATALOGUE, GROUPS, WORDS, FaultKind, Param
 from tidegate.domain.errors import ConfigError
 
 _S_NS = 1_000_000_000
@@ -86,17 +86,20 @@ def check_params(given: Mapping[str, object], known: Mapping[str, Param], owner:
 
 
 def _check_param(default: Param, value: object, where: str) -> None:
-    match default:
-        case tuple() if value not in default:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(default, tuple):
+        if value not in default:
             raise ConfigError(f"{where} is {value}; {nearest(str(value), default)}")
-        case bool() if not isinstance(value, bool):
+    elif isinstance(default, bool):
+        if not isinstance(value, bool):
             raise ConfigError(f"{where} is {value}, not true or false")
-        case int() | float() if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ConfigError(f"{where} is {value}, not a number")
-        case int() if not isinstance(default, bool) and int(str(value).partition(".")[0]) != value:
-            raise ConfigError(f"{where} is {value}, not a whole number")
-        case str() if not isinstance(value, str):
+    elif isinstance(default, str):
+        if not isinstance(value, str):
             raise ConfigError(f"{where} is {value}, not a text")
+    elif not number:
+        raise ConfigError(f"{where} is {value}, not a number")
+    elif isinstance(default, int) and not isinstance(value, int):
+        raise ConfigError(f"{where} is {value}, not a whole number")
 
 
 class Rule:
@@ -148,8 +151,8 @@ class Rule:
         return (end_ns is not None and now_ns >= end_ns) or (self.count is not None and self.injected >= self.count)
 
     def hits(self, operation: str) -> bool:
-        """Whether ``on`` names it."""
-        return self._any or operation in self._on
+        """Whether ``on`` names it. The admin endpoint is out of reach of every fault."""
+        return operation in self._on or (self._any and operation != ADMIN)
 
     def strikes(self, operation: str, now_ns: int, rng: random.Random) -> bool:
         """Decide about one occasion, and count it when it is struck."""

@@ -200,7 +200,7 @@ class Faults:
 
     async def _follow(self, act: tuple[str, Mapping[str, Any]], response: ApiResponse) -> None:
         name, params = act
-        await self.act(name, {**params, "answer": response.body})
+        await self.act(name, {**params, "answer": response.body.decode()})
 
     async def _say(self, say: Say, hang_s: float) -> ApiResponse:
         if isinstance(say, ApiResponse):

@@ -89,7 +89,7 @@ class Order:
         return fixed(value, self.places.qty)
 
     def answer(self, *, fills: bool = False) -> Json:
-        """The answer to placing, changing and cancelling; ``fills`` adds the fields that left it in July 2026."""
+        """The answer to placing and cancelling; ``fills`` adds the fields that left it in July 2026."""
         body: Json = {
             "orderId": self.order_id,
             "symbol": self.symbol,
@@ -117,15 +117,17 @@ class Order:
         if fills:
             body["avgPrice"] = fixed(self.average, self.places.price + 3)
             body["cumQuote"] = fixed(self.quote, 5)
-        if self.modify_id is not None:
-            body["modifyId"] = self.modify_id
         return body
+
+    def modified(self, *, fills: bool = False) -> Json:
+        """The answer to changing it."""
+        body = {**self.answer(fills=fills), "pair": self.symbol}
+        return body if self.modify_id is None else {**body, "modifyId": self.modify_id}
 
     def row(self) -> Json:
         """The answer to a query."""
         body = self.answer(fills=True)
         del body["cumQty"]
-        body.pop("modifyId", None)
         body["time"] = self.created_ms
         if body["origType"] == "TRAILING_STOP_MARKET":
             body["activatePrice"] = self.p(self.activate_price)

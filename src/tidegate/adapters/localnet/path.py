@@ -161,12 +161,15 @@ def history(
     """
     found: dict[str, list[Floats]] = {str(each.id): [] for each in instruments}
     ends, until_ms = dict(meet), start_ms
+    minutes_from_ms = _floor(start_ms - bars * _LEVELS[0][1] * 60_000, _DAY_MS)
     for name, rows in path.before().items():
-        whole_days = rows[-(start_ms - len(rows) * 60_000) % _DAY_MS // 60_000 :]
-        if len(whole_days):
-            found[name].append(_timed(whole_days, start_ms, 60_000))
-            ends[name] = float(whole_days[0, 0])
-            until_ms = start_ms - len(whole_days) * 60_000
+        begun_ms = start_ms - len(rows) * 60_000
+        if begun_ms < minutes_from_ms:  # longer bars join at a day's beginning
+            begun_ms = -_floor(-begun_ms, _DAY_MS)
+        if kept := (start_ms - begun_ms) // 60_000:
+            found[name].append(_timed(rows[-kept:], start_ms, 60_000))
+            ends[name] = float(rows[-kept, 0])
+            until_ms = begun_ms
     from_ms = start_ms
     for level, (length_ns, per_bar) in enumerate(_LEVELS):
         length_ms = length_ns // 1_000_000

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from tidegate.adapters.localnet.fault_answers import UNAVAILABLE, UNKNOWN, error
+from tidegate.adapters.localnet.fault_catalogue import ADMIN
 from tidegate.adapters.localnet.fault_rules import Rule
 from tidegate.adapters.localnet.routes import ApiRequest, ApiResponse
 from tidegate.ports import Clock
@@ -69,7 +70,9 @@ NO_FAULT = RequestPlan()
 
 
 def operation_of(method: str, path: str) -> str:
-    """What a request does: one of ``OPERATIONS``, or ``private``/``stream`` for a stream connection."""
+    """What a request does: one of ``OPERATIONS``, ``private``/``stream`` for a stream connection, or ``admin``."""
+    if path.startswith("/admin/"):
+        return ADMIN
     if path.startswith(("/private", "/ws-fapi")):
         return "private"
     name = path.rpartition("/")[2]

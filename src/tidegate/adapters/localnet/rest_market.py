@@ -305,7 +305,7 @@ def _touch(line: Line) -> Json:
     price, qty = line.tick_grid.text, line.step_grid.text
     bid = {"bidPrice": price(line.bid), "bidQty": qty(line.bid_qty)}
     ask = {"askPrice": price(line.ask), "askQty": qty(line.ask_qty)}
-    return {"symbol": line.name, **bid, **ask, "time": line.traded_ms}
+    return {"symbol": line.name, **bid, **ask, "time": line.traded_ms, "lastUpdateId": line.ladder.last_id}
 
 
 def _day(line: Line, now_ms: int) -> Json:

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from random import Random
@@ -11,6 +10,7 @@ from typing import Final
 from aiohttp import web
 
 from tidegate.adapters.localnet.accounts import Accounts
+from tidegate.adapters.localnet.admin import Admin
 from tidegate.adapters.localnet.errors import ApiError
 from tidegate.adapters.localnet.faults import CutConnection, Faults
 from tidegate.adapters.localnet.hub import Hub
@@ -18,10 +18,12 @@ from tidegate.adapters.localnet.market import LocalMarket, MarketConfig
 from tidegate.adapters.localnet.path import Path
 from tidegate.adapters.localnet.pipeline import Pipeline
 from tidegate.adapters.localnet.ratelimits import Limits, RateLimits
+from tidegate.adapters.localnet.rest_account import account_routes
 from tidegate.adapters.localnet.rest_market import MarketRest
 from tidegate.adapters.localnet.routes import ApiRequest, ApiResponse, Routes
 from tidegate.adapters.localnet.streams import StreamConfig, Streams
 from tidegate.adapters.localnet.wire_faults import faulty_factory
+from tidegate.adapters.localnet.wsapi import WsApi
 from tidegate.ports import Clock
 
 log = logging.getLogger(__name__)
@@ -32,7 +34,9 @@ _SHUTDOWN_S: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class LocalnetConfig:
-    """``kline_ms`` is the cadence of open candles (-1: closed ones only). ``demo_account`` is the ready-made one."""
+    """``kline_ms`` is the cadence of open candles (-1: closed ones only). ``demo_account`` is the ready-made one.
+    ``old_answers``: order answers hold what was dropped from them in July 2026.
+    """
 
     market: MarketConfig = field(default_factory=MarketConfig)
     streams: StreamConfig = field(default_factory=StreamConfig)
@@ -40,6 +44,7 @@ class LocalnetConfig:
     kline_ms: int = 250
     lenient_signatures: bool = False
     demo_account: bool = True
+    old_answers: bool = False
 
 
 class LocalExchange:
@@ -58,9 +63,14 @@ class LocalExchange:
         self.limits = RateLimits(config.limits, clock)
         self.hub = Hub(self.market, self.accounts, self.faults, config.kline_ms)
         self.streams = Streams(self.hub, clock, config.streams)
+        routes: Routes = {
+            **MarketRest(self.market, clock, config.limits.rows()).routes(),
+            **account_routes(self.accounts, self.limits, old_answers=config.old_answers),
+        }
+        self.wsapi = WsApi(self.accounts, routes, self.limits, clock, self.faults)
         self.pipeline = Pipeline(
             self.accounts,
-            self._routes(),
+            routes,
             self.limits,
             clock,
             self.faults,
@@ -70,22 +80,19 @@ class LocalExchange:
         self.market.on_listing(self.accounts.relist)
         if config.demo_account:
             self.accounts.add()
+        self._admin = Admin(self.faults, self.accounts, self.market)
         self._runner: web.AppRunner | None = None
         self._server: asyncio.Server | None = None
         self._ticking: asyncio.Task[None] | None = None
-
-    def _routes(self) -> Routes:
-        return MarketRest(self.market, self.clock, self.config.limits.rows()).routes()
-
-    def _extra(self) -> Iterable[web.RouteDef]:
-        return ()
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> int:
         """Listen and let the market run; returns the port. Raises ``OSError`` when the address cannot be had."""
         app = web.Application(client_max_size=_MAX_BODY_BYTES)
-        app.add_routes([*self._extra(), *self.streams.routes(), web.route("*", "/{path:.*}", self._rest)])
+        wsapi, rest = web.get("/ws-fapi/v1", self.wsapi.handle), web.route("*", "/{path:.*}", self._rest)
+        app.add_routes([*self._admin.routes(), *self.streams.routes(), wsapi, rest])
+        app.on_response_prepare.append(self._date)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_S)
         await runner.setup()
         assert runner.server is not None
@@ -115,6 +122,7 @@ class LocalExchange:
             self._ticking.cancel()
             await asyncio.gather(self._ticking, return_exceptions=True)
         await self.streams.close()
+        await self.wsapi.close()
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
@@ -138,9 +146,12 @@ class LocalExchange:
             if request.transport is not None:
                 request.transport.abort()
             return web.Response()
-        date = formatdate(self.clock.now_ns() / 1e9, usegmt=True)
-        told = {"Content-Type": "application/json", "Date": date, **answer.headers}
+        told = {"Content-Type": "application/json", **answer.headers}
         return web.Response(body=answer.body, status=answer.status, headers=told)
+
+    async def _date(self, _: web.Request, response: web.StreamResponse) -> None:
+        """Every answer is dated by the exchange's clock; the library would take the machine's."""
+        response.headers["Date"] = formatdate(self.clock.now_ns() / 1e9, usegmt=True)
 
     async def _answer(self, request: ApiRequest) -> ApiResponse | None:
         """``None``: the connection is to be broken. A fault of our own is told as the venue tells its own."""

@@ -236,7 +236,8 @@ class Streams:
     async def _serve(self, request: web.Request) -> web.WebSocketResponse:
         ws = web.WebSocketResponse(autoping=False, compress=False, max_msg_size=1 << 20)
         if not ws.can_prepare(request):
-            raise web.HTTPBadRequest(text='{"code":-1000,"msg":"this path takes WebSocket connections"}')
+            told = '{"code":-1000,"msg":"This path takes WebSocket connections."}'
+            raise web.HTTPBadRequest(text=told, content_type="application/json")
         await ws.prepare(request)
         prefix, _, rest = request.path.strip("/").partition("/")
         combined = "stream" in (prefix, rest.partition("/")[0])

@@ -25,7 +25,7 @@ _ACCOUNT: Mapping[str, Param] = {"key": "demo-key", "symbol": ""}
 _ORDER: Mapping[str, Param] = {**_ACCOUNT, "client_id": "", "id": ""}
 _PARTS: Mapping[str, Param] = {
     **_ORDER,
-    "quantity": "",
+    "quantity": "1",
     "fills": 50,
     "dust": True,
     "every_s": 0.05,
@@ -59,6 +59,7 @@ ACTS: Mapping[str, Mapping[str, Param]] = MappingProxyType(
 )
 """Every act and its parameters with their defaults, as in the catalogue of faults. An empty ``symbol`` means the first
 one in which the account holds something, or else the first that is listed; for ``crash`` and ``funding`` it means all.
+An order is looked for by its ids in all symbols then.
 """
 
 
@@ -98,7 +99,7 @@ class VenueActs:
         exchange refuses.
         """
         if name not in ACTS:
-            raise ConfigError(f"{name} is not an act; {nearest(name, ACTS)}")
+            raise ConfigError(f"{name} is not an act; {nearest(name, (*ACTS, 'cut_streams'))}")
         check_params(params, ACTS[name], name, name)
         return await self._handlers[name](_Given(name, params))
 
@@ -127,8 +128,8 @@ class VenueActs:
 
     def _order(self, given: _Given, account: Account) -> Order | None:
         order_id = int(given["id"]) if given["id"] else None
-        found = account.orders.find(self._symbol(given, account), order_id, str(given["client_id"]))
-        return found if found is not None and found.open else None
+        found = (account.orders.find(symbol, order_id, str(given["client_id"])) for symbol in self._symbols(given))
+        return next((order for order in found if order is not None and order.open), None)
 
     def _stop(self, given: _Given, account: Account) -> AlgoOrder | None:
         if given["id"] or given["client_id"]:

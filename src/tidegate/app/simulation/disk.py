@@ -29,7 +29,6 @@ class SimDisk:
         self._loop = loop
         self._folders: dict[str, Path] = {}
         self._safe_bytes: dict[_Inode, int] = {}
-        self._rng = random.Random(f"{loop.seed}:disk")
         loop.on_kill.append(self._lose)
 
     def own(self, node: str, folder: Path) -> None:
@@ -55,11 +54,12 @@ class SimDisk:
 
     def _lose(self, node: Node) -> None:
         folder = self._folders.get(node.name)
+        rng = random.Random(f"{self._loop.seed}:disk:{node.name}:{node.life}:{node.effects}")  # new at every place
         for path in _files(folder) if folder is not None else ():
             stat = path.stat()
             safe_bytes = min(stat.st_size, self._safe_bytes.get((stat.st_dev, stat.st_ino), 0))
             if stat.st_size > safe_bytes:
-                kept_bytes = self._rng.choice((safe_bytes, stat.st_size, self._rng.randint(safe_bytes, stat.st_size)))
+                kept_bytes = rng.choice((safe_bytes, stat.st_size, rng.randint(safe_bytes, stat.st_size)))
                 os.truncate(path, kept_bytes)
                 self.lost_bytes += stat.st_size - kept_bytes
             self._note(path.stat())  # whatever survived has reached the disk

@@ -1,0 +1,520 @@
+"""Ours made equal to the venue's: at the start, after every doubt, and all the time by audit.
+
+1. A snapshot is asked for (``TakeSnapshot``); one that does not come is asked for again. Each has a number, and only
+   newer ones count.
+2. Its executions are booked by trade id, its income by line, its orders taken in, positions compared
+   (``execution/reconcile``). A difference is read again after 250 ms, 500 ms and 1 s; one that stays the same three
+   times becomes a single ``Adjustment``, its instrument takes no new risk, and a person is told.
+3. What is there at the very first look and is not ours is adopted where the configuration says so; else it is foreign:
+   never touched, counted against the limits, and its instrument is left alone.
+4. Stops are put right; then doubts and a sweep look at the same snapshot.
+5. When nothing is left to explain, the reconciliation has passed. One that cannot pass three times asks a person.
+"""
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+import msgspec
+
+from tidegate.domain.account import AccountSnapshot, FundingPaid, Income, OpenOrder, Position, Transfer
+from tidegate.domain.ids import ClientOrderId, InstrumentId, Nanos, parse_client_order_id
+from tidegate.domain.ledger import EXACT, ZERO
+from tidegate.domain.margin import DEFAULT_BRACKETS, maintenance
+from tidegate.domain.market import SECOND_NS
+from tidegate.domain.messages import (
+    Alert,
+    BookedUpTo,
+    Command,
+    HaltCause,
+    SetTimer,
+    Severity,
+    TakeSnapshot,
+)
+from tidegate.domain.orders import OrderAccepted, OrderState
+from tidegate.execution.reconcile import Difference, Findings, Ours, adjustment, reconcile
+from tidegate.kernel.desk import FOREIGN, Desk
+from tidegate.kernel.halting import Halting
+from tidegate.kernel.reports import Reports
+from tidegate.kernel.resolving import Resolving, fence_of
+from tidegate.kernel.settings import KernelSettings
+from tidegate.kernel.trading import Trading
+from tidegate.portfolio.positions import QUOTE_ASSET
+
+SNAPSHOT_TIMER, AGAIN_TIMER, AUDIT_TIMER = "snapshot", "reconcile", "audit"
+RECONCILING = "reconciling"
+SETTINGS = "settings"
+
+SAME_DIFFERENCE = 3
+MOST_ROUNDS = 10
+MOST_ATTEMPTS = 3
+UNANSWERED_ALARM = 3
+_ROUND_WAITS_NS = (SECOND_NS // 4, SECOND_NS // 2, SECOND_NS)
+_ATTEMPT_WAIT_NS = 5 * SECOND_NS
+_EXPLAIN_WITHIN_NS = 5 * SECOND_NS
+_PAGE_AFTER_NS = 60 * SECOND_NS
+_STUCK_NS = 10 * SECOND_NS
+_INCOME_OVERLAP_NS = 600 * SECOND_NS
+
+
+class Foreign(msgspec.Struct, frozen=True):
+    """Something in our account that is not ours: a position (``order`` is empty) or an open order."""
+
+    instrument: InstrumentId
+    qty: Decimal
+    price: Decimal
+    order: str = ""
+
+
+@dataclass(slots=True)
+class ReconcilingState:
+    """What a snapshot keeps. ``number`` is that of the last request, ``answered`` of the newest answer."""
+
+    number: int = 0
+    answered: int = 0
+    asked_ns: dict[int, Nanos] = field(default_factory=dict)
+    full: dict[int, bool] = field(default_factory=dict)
+    again: str = ""  # another snapshot is wanted when the one under way is there: its kind
+    unanswered: int = 0
+    goal: bool = False  # a passed reconciliation is being worked for
+    rounds: int = 0
+    attempts: int = 0
+    booked_fills: int = 0
+    recovered: int = 0
+    last_full_ns: Nanos = 0
+    last_reconciled_ns: Nanos = 0
+    income_from_ns: Nanos = 0
+    verified: dict[InstrumentId, int] = field(default_factory=dict)
+    foreign: list[Foreign] = field(default_factory=list)
+    wallet_said: Decimal = ZERO
+
+
+class Reconciling:
+    """Asks for snapshots and works them in. ``enabled`` where the venue is a real one."""
+
+    def __init__(
+        self, trading: Trading, reports: Reports, resolving: Resolving, halting: Halting, settings: KernelSettings
+    ) -> None:
+        self._trading, self._reports, self._resolving, self._halting = trading, reports, resolving, halting
+        self._settings, self._timing = settings, settings.reconcile
+        self.state = ReconcilingState()
+
+    # ---- asking -------------------------------------------------------------------------------------------------
+
+    def begin(self, reason: str, out: list[Command]) -> None:
+        """Work for a passed reconciliation; until then no new risk."""
+        self._trading.lifecycle.hold(RECONCILING, reason)
+        self.state.goal, self.state.rounds, self.state.attempts = True, 0, 0
+        self.ask(RECONCILING, reason, out)
+
+    def ask(self, kind: str, reason: str, out: list[Command], *, full: bool = True) -> int:
+        """Ask for a snapshot that is read from now on; returns its number. One at a time is under way."""
+        state = self.state
+        if state.asked_ns:
+            if state.asked_ns.get(state.number) == self._trading.now_ns and full <= state.full[state.number]:
+                return state.number  # asked for by this very event
+            state.again = kind if full or not state.again else state.again
+            return state.number + 1
+        return self._emit(kind, reason, out, full=full)
+
+    def _emit(self, kind: str, reason: str, out: list[Command], *, full: bool) -> int:
+        state, now_ns = self.state, self._trading.now_ns
+        state.number += 1
+        state.asked_ns[state.number], state.full[state.number] = now_ns, full
+        since: tuple[BookedUpTo, ...] = ()
+        if full:
+            since = tuple(BookedUpTo(name, state.verified.get(name, -1)) for name in self._trading.desks)
+            state.last_full_ns = now_ns
+        income_ns = max(1, state.income_from_ns - _INCOME_OVERLAP_NS) if full and state.income_from_ns else 0
+        name = "reconcile" if kind == RECONCILING else kind
+        out.append(TakeSnapshot(f"{name}-{state.number}", since, income_ns, reason))
+        out.append(SetTimer(SNAPSHOT_TIMER, now_ns + self._timing.timeout_ns * 2 ** min(state.unanswered, 3)))
+        return state.number
+
+    def on_unanswered(self, out: list[Command]) -> None:
+        """The snapshot did not come: ask again."""
+        state = self.state
+        if not state.asked_ns:
+            return
+        self._overdue(out)
+        state.unanswered += 1
+        if state.unanswered == UNANSWERED_ALARM:
+            text = f"{UNANSWERED_ALARM} snapshots in a row were not answered; asking on"
+            out.append(Alert(Severity.CRITICAL, RECONCILING, text, self._trading.now_ns))
+        full = any(state.full.values()) or bool(state.again)
+        kind = state.again or (RECONCILING if state.goal else "audit")
+        state.again = ""
+        self._emit(kind, "the one before was not answered", out, full=full)
+
+    def on_again(self, out: list[Command]) -> None:
+        """The time between two rounds is over."""
+        self.ask(RECONCILING, "read again", out)
+
+    def on_audit(self, out: list[Command]) -> None:
+        """Time to look whether ours is still the venue's."""
+        if not self.state.asked_ns:
+            full = self._trading.now_ns - self.state.last_full_ns >= self._timing.full_ns
+            self.ask("audit", "hourly" if full else "audit", out, full=full)
+        self.wind(out)
+
+    def wind(self, out: list[Command]) -> None:
+        """Set the next audit: soon while anything is at stake."""
+        busy = bool(self._trading.positions.open) or any(True for _ in self._trading.blotter)
+        wait_ns = self._timing.audit_busy_ns if busy else self._timing.audit_idle_ns
+        out.append(SetTimer(AUDIT_TIMER, self._trading.now_ns + wait_ns))
+
+    def wanted(self, out: list[Command]) -> None:
+        """Ask for what doubts, a sweep or a refused exit wish to see."""
+        if self._halting.wants_snapshot:
+            self._halting.snapshot_asked(self.ask("kill", "sweep", out))
+        if self._resolving.wants_snapshot:
+            self._resolving.snapshot_asked(self.ask("resolve", "is an order there", out))
+        if self._reports.wants_snapshot:
+            self._reports.wants_snapshot = False
+            self.ask("audit", "a reducing order was refused", out)
+
+    # ---- an answer ----------------------------------------------------------------------------------------------
+
+    def on_snapshot(self, snapshot: AccountSnapshot, out: list[Command]) -> None:
+        """Take the venue's truth in. One that we did not ask for, or an older one than we have, says nothing."""
+        state = self.state
+        number = _number(snapshot.name)
+        if number not in state.asked_ns:
+            return
+        asked_ns, full = state.asked_ns[number], state.full[number]
+        state.asked_ns = {n: at for n, at in state.asked_ns.items() if n > number}
+        state.full = {n: each for n, each in state.full.items() if n > number}
+        state.answered, state.unanswered = number, 0
+        first = not self._trading.lifecycle.funded
+        if first:
+            self._fund(snapshot)
+        self._work_in(number, snapshot, asked_ns, first=first, full=full, out=out)
+        if state.again and not state.asked_ns:
+            kind, state.again = state.again, ""
+            self._emit(kind, "asked for meanwhile", out, full=True)
+
+    def _fund(self, snapshot: AccountSnapshot) -> None:
+        """The first look ever: the wallets are what they are, and all that was before is in them."""
+        trading = self._trading
+        trading.positions.fund({each.asset: each.wallet for each in snapshot.balances}, snapshot.ts_ns)
+        self.state.income_from_ns = snapshot.ts_ns
+        trading.lifecycle.funded = True
+        trading.known_equity = None
+
+    def _work_in(
+        self,
+        number: int,
+        snapshot: AccountSnapshot,
+        asked_ns: Nanos,
+        *,
+        first: bool,
+        full: bool,
+        out: list[Command],
+    ) -> None:
+        trading = self._trading
+        if full:
+            self._pass_history_over(snapshot)
+        for position in snapshot.positions:
+            trading.marks.last.setdefault(position.instrument, float(position.entry_price))
+        found = reconcile(self._ours(asked_ns), snapshot)
+        unexplained = self._book(found, snapshot)
+        self._take_orders_in(found, snapshot, out)
+        differing = self._compare(found, asked_ns, first=first, out=out)
+        if full and not differing:
+            self._audit_wallet(snapshot, out)
+        self._list_foreign(found, snapshot)
+        self._review_settings(found, snapshot, out)
+        trading.blind = False
+        if found.halt is not None:
+            self._halting.halt(HaltCause.INVARIANT, found.halt, out)
+        for kept in found.kept_stops:
+            stop = kept.order
+            trading.protection.adopt(
+                stop.instrument, stop.id, kept.side, stop.qty - stop.filled, float(stop.trigger or ZERO)
+            )
+        out.extend(found.cancels)
+        proved = self._resolving.on_snapshot(number, snapshot, differing, unexplained, out)
+        self._halting.on_snapshot(number, snapshot, out)
+        for order in proved:
+            self._reports.never_placed(order, out)
+        for name, desk in trading.desks.items():
+            if name not in differing:
+                trading.protect_again(desk, out)
+                trading.reroute(desk, trading.last_price(desk), out)
+        self._conclude(differing, out)
+
+    def _ours(self, asked_ns: Nanos) -> Ours:
+        trading = self._trading
+        return Ours(
+            trading.gate.account,
+            self._settings.gen,
+            asked_ns,
+            {name: desk.holding.exact.qty for name, desk in trading.desks.items()},
+            {name: desk.foreign_qty for name, desk in trading.desks.items() if desk.foreign_qty},
+            list(trading.blotter),
+            trading.blotter.find,
+            trading.positions.is_booked,
+            trading.protection.guard,
+            self._settings.expected,
+        )
+
+    # ---- executions and income ----------------------------------------------------------------------------------
+
+    def _pass_history_over(self, snapshot: AccountSnapshot) -> None:
+        """Executions of an instrument that we look at for the first time were before us, unless an order of ours had
+        them: they are in the wallet and in the position already."""
+        for fill in snapshot.fills:
+            known = fill.instrument in self.state.verified or self._trading.order_of(fill.id) is not None
+            if not known and fill.instrument in self._trading.desks:
+                self._trading.positions.pass_over(fill)
+
+    def _book(self, found: Findings, snapshot: AccountSnapshot) -> set[InstrumentId]:
+        """Book what is missing; returns the instruments with an execution that no order of ours explains."""
+        state, trading = self.state, self._trading
+        unexplained = set()
+        for fill in found.fills:
+            if fill.instrument in trading.desks:
+                if trading.order_of(fill.id) is None:
+                    unexplained.add(fill.instrument)
+                self._reports.book_missing(fill)
+                state.booked_fills += 1
+        for name in trading.desks if state.full or snapshot.fills else ():
+            state.verified.setdefault(name, -1)
+        for fill in snapshot.fills:
+            if fill.instrument in state.verified:
+                state.verified[fill.instrument] = max(state.verified[fill.instrument], fill.trade_id)
+        for line in snapshot.income:
+            self.book_income(line)
+        return unexplained
+
+    def book_income(self, line: FundingPaid | Transfer | Income) -> None:
+        """Book a payment, once."""
+        trading = self._trading
+        match line:
+            case FundingPaid():
+                trading.positions.book_funding(line)
+            case Transfer():
+                trading.positions.book_transfer(line, trading.equity())
+            case Income():
+                trading.positions.book_income(line)
+        trading.known_equity = None
+        if line.line:
+            self.state.income_from_ns = max(self.state.income_from_ns, line.ts_ns)
+
+    def _audit_wallet(self, snapshot: AccountSnapshot, out: list[Command]) -> None:
+        """The venue's wallet against the sum of all lines: a difference is told, never booked away."""
+        there = sum((each.wallet for each in snapshot.balances if each.asset == QUOTE_ASSET), ZERO)
+        difference = EXACT.subtract(there, self._trading.positions.wallet)
+        if difference != self.state.wallet_said:
+            self.state.wallet_said = difference
+            text = f"the venue's wallet is {there:f} {QUOTE_ASSET}, {difference:+f} against our lines"
+            severity = Severity.WARNING if difference else Severity.INFO
+            out.append(Alert(severity, "wallet", text, self._trading.now_ns))
+
+    # ---- orders -------------------------------------------------------------------------------------------------
+
+    def _take_orders_in(self, found: Findings, snapshot: AccountSnapshot, out: list[Command]) -> None:
+        trading = self._trading
+        for each in found.recovered:
+            order = trading.blotter.enter(trading.gate.recover(each, trading.now_ns), trading.now_ns)
+            order.filled = each.filled
+            trading.blotter.apply(_accepted(each, snapshot))
+            self.state.recovered += 1
+            text = f"{each.id} on {each.instrument} is ours by its name, and was forgotten"
+            out.append(Alert(Severity.WARNING, "recovered", text, trading.now_ns))
+        for each in found.accepted:
+            out.extend(self._reports.on_report(_accepted(each, snapshot)))
+        for each in found.risen:
+            self._reports.risen(each.id, each.instrument, out)
+        for order in found.missing:
+            if order.state is not OrderState.IN_FLIGHT:
+                out.append(order.query())
+            elif trading.now_ns - order.entered_ns >= _STUCK_NS:
+                order.conclude(OrderState.UNCERTAIN)
+                self._resolving.doubt(order, fence_of(order), "no word of its request", out)
+
+    # ---- positions ----------------------------------------------------------------------------------------------
+
+    def _compare(
+        self, found: Findings, asked_ns: Nanos, *, first: bool, out: list[Command]
+    ) -> set[InstrumentId]:
+        """Explain, adopt or adjust; returns the instruments that still differ."""
+        differing = set()
+        names = {each.instrument for each in found.differences}
+        for name, desk in self._trading.desks.items():
+            if name not in names:
+                desk.differs_since_ns, desk.differed, desk.differed_qty, desk.paged = 0, 0, ZERO, False
+                desk.unblock("difference")
+        for each in found.differences:
+            desk = self._trading.desks[each.instrument]
+            untouched = not desk.holding.exact.qty and desk.filled_ns == 0
+            if first or (untouched and not self.state.last_reconciled_ns) or desk.foreign_qty:
+                self._not_ours(desk, each, out)
+            elif not self._same_again(desk, each, asked_ns):
+                differing.add(each.instrument)
+            else:
+                self._adjust(desk, each, "no execution explains it", out, adopted=False)
+        return differing
+
+    def _same_again(self, desk: Desk, difference: Difference, asked_ns: Nanos) -> bool:
+        """True when the same difference was read often enough, with no execution in between."""
+        if not desk.differs_since_ns:
+            desk.differs_since_ns = self._trading.now_ns
+        if desk.filled_ns >= asked_ns or difference.qty != desk.differed_qty:
+            desk.differed = 0
+        desk.differed_qty = difference.qty
+        if desk.filled_ns < asked_ns:
+            desk.differed += 1
+        return desk.differed >= SAME_DIFFERENCE
+
+    def _not_ours(self, desk: Desk, difference: Difference, out: list[Command]) -> None:
+        """A position that was there before us: adopted by policy, or left alone."""
+        name = desk.instrument.id
+        desk.foreign_qty = EXACT.add(desk.foreign_qty, difference.qty)
+        desk.foreign_price = difference.entry_price
+        if not desk.foreign_qty:
+            desk.unblock(FOREIGN)
+        elif name in self._settings.adopt:
+            self.adopt(desk, out)
+        else:
+            text = f"{name} {desk.foreign_qty:f} at {difference.entry_price:f} is not ours: it is left alone"
+            if desk.block(FOREIGN, text):
+                out.append(Alert(Severity.CRITICAL, FOREIGN, text, self._trading.now_ns))
+
+    def adopt(self, desk: Desk, out: list[Command]) -> bool:
+        """Take over what is foreign, at the venue's entry price; False when there is nothing."""
+        desk.unblock(FOREIGN)
+        qty, price = desk.foreign_qty, desk.foreign_price
+        desk.foreign_qty = ZERO
+        if not qty:
+            return False
+        difference = Difference(desk.instrument.id, qty, EXACT.add(desk.holding.exact.qty, qty), price)
+        self._adjust(desk, difference, "adopted", out, adopted=True)
+        return True
+
+    def _adjust(
+        self, desk: Desk, difference: Difference, reason: str, out: list[Command], *, adopted: bool
+    ) -> None:
+        trading, name = self._trading, difference.instrument
+        price = difference.entry_price or desk.instrument.price(trading.last_price(desk), up=False)
+        line = adjustment(difference, price, trading.now_ns, reason, adopted=adopted)
+        out.append(line)
+        trading.positions.adjust(name, line.qty, line.price)
+        trading.known_equity = None
+        trading.forget_target(desk)
+        desk.differs_since_ns, desk.differed, desk.differed_qty = 0, 0, ZERO
+        text = f"{name} {line.qty:f} at {line.price:f}: {reason} ({line.id})"
+        if adopted:
+            out.append(Alert(Severity.INFO, "adopted", text, trading.now_ns))
+        else:
+            desk.block("adjusted", text)
+            out.append(Alert(Severity.CRITICAL, "adjusted", text, trading.now_ns))
+
+    def _overdue(self, out: list[Command]) -> None:
+        """A difference that stays unexplained takes new risk away after 5 s, and calls a person after 60 s."""
+        now_ns = self._trading.now_ns
+        for name, desk in self._trading.desks.items():
+            age_ns = now_ns - desk.differs_since_ns if desk.differs_since_ns else 0
+            if age_ns > _EXPLAIN_WITHIN_NS:
+                desk.block("difference", f"{name} differs by {desk.differed_qty:f} from the venue's position")
+            if age_ns > _PAGE_AFTER_NS and not desk.paged:
+                desk.paged = True
+                text = f"{name} differs by {desk.differed_qty:f} for a minute"
+                out.append(Alert(Severity.CRITICAL, "difference", text, now_ns))
+
+    # ---- what is not ours, and how the account is set ---------------------------------------------------------------
+
+    def _list_foreign(self, found: Findings, snapshot: AccountSnapshot) -> None:
+        trading, foreign = self._trading, []
+        notional = needed = 0.0
+        for position in found.foreign_positions:
+            foreign.append(Foreign(position.instrument, position.qty, position.entry_price))
+        for name, desk in trading.desks.items():
+            if desk.foreign_qty:
+                foreign.append(Foreign(name, desk.foreign_qty, desk.foreign_price))
+        for each in foreign:
+            price = trading.marks.last.get(each.instrument, float(each.price))
+            value = abs(float(each.qty)) * price
+            desk_of = trading.desks.get(each.instrument)
+            notional += value
+            needed += maintenance(DEFAULT_BRACKETS if desk_of is None else desk_of.instrument.brackets, value)
+        trading.count_foreign(notional, needed)
+        traded = set()
+        for order in found.foreign_orders:
+            foreign.append(_listed(order))
+            traded.add(order.instrument)
+        for name, desk in trading.desks.items():
+            if name in traded:
+                desk.block("foreign order", f"{name} has open orders that are not ours")
+            else:
+                desk.unblock("foreign order")
+        self.state.foreign = foreign
+
+    def _review_settings(self, found: Findings, snapshot: AccountSnapshot, out: list[Command]) -> None:
+        if not snapshot.settings:
+            return
+        for name, desk in self._trading.desks.items():
+            text = found.settings.get(name)
+            if text is None:
+                desk.unblock(SETTINGS)
+            elif desk.block(SETTINGS, text):
+                out.append(Alert(Severity.CRITICAL, SETTINGS, f"{name}: {text}", self._trading.now_ns))
+
+    # ---- passed, again, or given up -----------------------------------------------------------------------------
+
+    def _conclude(self, differing: set[InstrumentId], out: list[Command]) -> None:
+        state, now_ns = self.state, self._trading.now_ns
+        self._overdue(out)
+        if differing:
+            self._next_round(out)
+            return
+        state.rounds = 0
+        if not state.goal:
+            state.last_reconciled_ns = now_ns
+            return
+        if self._resolving.holds_up():
+            return  # each doubt asks for a snapshot of its own when it can be proved
+        state.goal, state.attempts, state.last_reconciled_ns = False, 0, now_ns
+        self._trading.lifecycle.passed()
+        self._trading.lifecycle.release(RECONCILING)
+        text = (
+            f"{self._trading.lifecycle.state.value}: {state.booked_fills} fills booked, {state.recovered} orders "
+            f"recovered, {len(state.foreign)} things that are not ours, {len(self._resolving.unresolved)} unresolved"
+        )
+        out.append(Alert(Severity.INFO, "reconciled", text, now_ns))
+        state.booked_fills = state.recovered = 0
+        self.wind(out)
+
+    def _next_round(self, out: list[Command]) -> None:
+        state, now_ns = self.state, self._trading.now_ns
+        state.rounds += 1
+        wait_ns = _ROUND_WAITS_NS[min(state.rounds, len(_ROUND_WAITS_NS)) - 1]
+        if state.rounds >= MOST_ROUNDS:
+            state.rounds = 0
+            state.attempts += 1
+            wait_ns = _ATTEMPT_WAIT_NS
+            if state.attempts >= MOST_ATTEMPTS:
+                self._trading.lifecycle.hold(RECONCILING, "a reconciliation failed three times the same way")
+                state.goal, state.attempts = False, 0
+                text = "failed three times the same way: it is not tried again before RESUME"
+                out.append(Alert(Severity.CRITICAL, RECONCILING, text, now_ns))
+                return
+        out.append(SetTimer(AGAIN_TIMER, now_ns + wait_ns))
+
+    def explain(self) -> str:
+        """Why no new risk is taken, in a line."""
+        holds = self._trading.lifecycle.holds
+        return "; ".join(f"{name}: {reason}" for name, reason in holds.items())
+
+
+def _accepted(order: OpenOrder, snapshot: AccountSnapshot) -> OrderAccepted:
+    return OrderAccepted(order.id, order.instrument, order.venue_id, snapshot.ts_ns, snapshot.recv_ns)
+
+
+def _listed(order: OpenOrder) -> Foreign:
+    price = order.limit or order.trigger or ZERO
+    return Foreign(order.instrument, order.side.sign * order.qty, price, order.id)
+
+
+def _number(name: str) -> int:
+    digits = name.rpartition("-")[2]
+    return int(digits) if digits.isdigit() else -1
