@@ -17,7 +17,7 @@ from decimal import Decimal
 import msgspec
 
 from tidegate.domain.account import AccountSnapshot, FundingPaid, Income, OpenOrder, Position, Transfer
-from tidegate.domain.ids import ClientOrderId, InstrumentId, Nanos, parse_client_order_id
+from tidegate.domain.ids import InstrumentId, Nanos, parse_client_order_id
 from tidegate.domain.ledger import EXACT, ZERO
 from tidegate.domain.margin import DEFAULT_BRACKETS, maintenance
 from tidegate.domain.market import SECOND_NS
@@ -53,6 +53,7 @@ _ATTEMPT_WAIT_NS = 5 * SECOND_NS
 _EXPLAIN_WITHIN_NS = 5 * SECOND_NS
 _PAGE_AFTER_NS = 60 * SECOND_NS
 _STUCK_NS = 10 * SECOND_NS
+_MOST_UNDER_WAY = 4
 _INCOME_OVERLAP_NS = 600 * SECOND_NS
 
 
@@ -75,6 +76,7 @@ class ReconcilingState:
     full: dict[int, bool] = field(default_factory=dict)
     again: str = ""  # another snapshot is wanted when the one under way is there: its kind
     unanswered: int = 0
+    waits_for_doubts: bool = False
     goal: bool = False  # a passed reconciliation is being worked for
     rounds: int = 0
     attempts: int = 0
@@ -120,6 +122,8 @@ class Reconciling:
         state, now_ns = self.state, self._trading.now_ns
         state.number += 1
         state.asked_ns[state.number], state.full[state.number] = now_ns, full
+        for number in sorted(state.asked_ns)[:-_MOST_UNDER_WAY]:
+            del state.asked_ns[number], state.full[number]
         since: tuple[BookedUpTo, ...] = ()
         if full:
             since = tuple(BookedUpTo(name, state.verified.get(name, -1)) for name in self._trading.desks)
@@ -171,6 +175,9 @@ class Reconciling:
         if self._reports.wants_snapshot:
             self._reports.wants_snapshot = False
             self.ask("audit", "a reducing order was refused", out)
+        if self.state.waits_for_doubts and not self._resolving.holds_up():
+            self.state.waits_for_doubts = False
+            self.ask(RECONCILING, "every doubt is settled", out)
 
     # ---- an answer ----------------------------------------------------------------------------------------------
 
@@ -214,9 +221,10 @@ class Reconciling:
         if full:
             self._pass_history_over(snapshot)
         for position in snapshot.positions:
-            trading.marks.last.setdefault(position.instrument, float(position.entry_price))
+            if position.entry_price > 0:  # any price is better than none: without one no order could leave
+                trading.marks.last.setdefault(position.instrument, float(position.entry_price))
         found = reconcile(self._ours(asked_ns), snapshot)
-        unexplained = self._book(found, snapshot)
+        unexplained = self._book(found, snapshot, full=full, out=out)
         self._take_orders_in(found, snapshot, out)
         differing = self._compare(found, asked_ns, first=first, out=out)
         if full and not differing:
@@ -267,21 +275,24 @@ class Reconciling:
             if not known and fill.instrument in self._trading.desks:
                 self._trading.positions.pass_over(fill)
 
-    def _book(self, found: Findings, snapshot: AccountSnapshot) -> set[InstrumentId]:
+    def _book(
+        self, found: Findings, snapshot: AccountSnapshot, *, full: bool, out: list[Command]
+    ) -> set[InstrumentId]:
         """Book what is missing; returns the instruments with an execution that no order of ours explains."""
         state, trading = self.state, self._trading
         unexplained = set()
         for fill in found.fills:
             if fill.instrument in trading.desks:
-                if trading.order_of(fill.id) is None:
+                if trading.order_of(fill.id) is None and parse_client_order_id(fill.id) is None:
                     unexplained.add(fill.instrument)
-                self._reports.book_missing(fill)
+                self._reports.book_missing(fill, out)
                 state.booked_fills += 1
-        for name in trading.desks if state.full or snapshot.fills else ():
-            state.verified.setdefault(name, -1)
-        for fill in snapshot.fills:
-            if fill.instrument in state.verified:
-                state.verified[fill.instrument] = max(state.verified[fill.instrument], fill.trade_id)
+        if full:  # all up to the newest of the list is booked now
+            for name in trading.desks:
+                state.verified.setdefault(name, -1)
+            for fill in snapshot.fills:
+                if fill.instrument in state.verified:
+                    state.verified[fill.instrument] = max(state.verified[fill.instrument], fill.trade_id)
         for line in snapshot.income:
             self.book_income(line)
         return unexplained
@@ -472,7 +483,8 @@ class Reconciling:
             state.last_reconciled_ns = now_ns
             return
         if self._resolving.holds_up():
-            return  # each doubt asks for a snapshot of its own when it can be proved
+            state.waits_for_doubts = True  # each asks for a snapshot of its own when it can be proved
+            return
         state.goal, state.attempts, state.last_reconciled_ns = False, 0, now_ns
         self._trading.lifecycle.passed()
         self._trading.lifecycle.release(RECONCILING)

@@ -98,12 +98,20 @@ class Resolving:
         self._trading.desks[doubt.instrument].unblock(_block(doubt.id))
         return True
 
+    def forgive(self) -> None:
+        """A person has looked: what was disputed may be proved by the next snapshot that agrees."""
+        for doubt in self._doubts.values():
+            doubt.disputed = ""
+
     # ---- asking -------------------------------------------------------------------------------------------------
 
     def on_timer(self, name: ClientOrderId, out: list[Command]) -> None:
         """Time to ask again."""
         doubt, order = self._doubts.get(name), self._trading.order_of(name)
         if doubt is None or order is None:
+            return
+        if order.state is not OrderState.UNCERTAIN:
+            self.settled(order)
             return
         doubt.tries += 1
         if doubt.conditional:

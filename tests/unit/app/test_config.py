@@ -63,6 +63,7 @@ def test_the_examples_are_there() -> None:
 def test_defaults_are_the_documented_ones() -> None:
     loaded = load_settings(None, BASE)
     assert loaded.as_dict() == {
+        "mode": None,
         "symbols": ["BTCUSDT", "ETHUSDT"],
         "timeframe": "1h",
         "seed": 7,
@@ -93,6 +94,24 @@ def test_defaults_are_the_documented_ones() -> None:
         "data": {"dir": None, "exchange_info": None, "brackets": None},
         "demo": {"speed": 600.0, "history_days": 30, "flatten_on_stop": False},
         "journal": {"dir": None, "fsync": True, "segment_mib": 16, "snapshot_every": 50_000},
+        "venue": {
+            "rest": None,
+            "streams": None,
+            "ws_api": None,
+            "rights": None,
+            "routed": True,
+            "order_entry": "rest",
+            "transport": "websockets",
+            "leverage": 5,
+            "margin_type": "cross",
+            "position_mode": "one_way",
+            "contracts": {},
+            "dead_man_s": None,
+        },
+        "keys": {"key_file": None, "secret_file": None, "kind": "auto"},
+        "live": {"confirm": "", "fingerprint": "", "hosts": ["fapi.binance.com"]},
+        "positions": {"adopt": []},
+        "state": {"dir": None},
         "logging": {"level": "info", "format": "auto"},
     }
 

@@ -82,7 +82,7 @@ def mark_price(line: Line, now_ms: int) -> Json:
     """``<symbol>@markPrice``."""
     mark, index = f"{line.mark:.8f}", f"{line.index:.8f}"
     head = {"e": "markPriceUpdate", "E": now_ms, "s": line.name, "p": mark, "ap": mark, "P": index, "i": index}
-    return {**head, "r": f"{line.rate:.8f}", "T": line.next_funding_ms, **_tail(line)}
+    return {**head, "r": f"{line.rate:.8f}", "T": line.next_funding_ms, "st": _UM}
 
 
 def day_ticker(line: Line, now_ms: int) -> Json:
@@ -121,5 +121,5 @@ def contract_info(line: Line, now_ms: int, status: str) -> Json:
         }
         for number, bracket in enumerate(line.listed.instrument.brackets, 1)
     ]
-    head = {"e": "contractInfo", "E": now_ms, "s": line.name, "ps": line.name, "ct": "PERPETUAL"}
+    head = {"e": "contractInfo", "E": now_ms, "s": line.name, "ct": "PERPETUAL"}
     return {**head, "dt": DELIVERY_MS, "ot": ONBOARDED_MS, "cs": status, "bks": brackets, "st": _UM}
