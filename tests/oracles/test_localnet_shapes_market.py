@@ -40,6 +40,7 @@ ENDPOINTS: dict[str, tuple[str, dict[str, str]]] = {
     _REST + "get_funding_rate_info.json": ("/fapi/v1/fundingInfo", {}),
     _REST + "open_interest.json": ("/fapi/v1/openInterest", _SYMBOL),
     _REST + "query_index_price_constituents.json": ("/fapi/v1/constituents", _SYMBOL),
+    _REST + "adl_risk.json": ("/fapi/v1/symbolAdlRisk", _SYMBOL),
     _REST + "symbol_order_book_ticker.json": ("/fapi/v1/ticker/bookTicker", _SYMBOL),
     _REST + "symbol_price_ticker_v2.json": ("/fapi/v2/ticker/price", _SYMBOL),
     _HTTP + "agg_trades.json": ("/fapi/v1/aggTrades", _SYMBOL),

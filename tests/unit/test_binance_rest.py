@@ -318,6 +318,7 @@ async def test_an_expired_order_is_not_signed_and_an_order_needs_a_good_clock(
     soon_ns = rest.clock.now_ns() + 50_000_000
     assert "waited" in await assert_not_sent(rest, expires_ns=soon_ns, on_sent=sent.append)
     assert "measured" in await assert_not_sent(client(url, session, synced=False))
+    assert "measured" in await assert_not_sent(client(url, session, synced=False), expires_ns=soon_ns)
     rest.clock.begin_round()
     rest.clock.sample(0, 600_000_000, NOW_MS)
     assert "old" in await assert_not_sent(rest, lane=Lane.PROTECT)

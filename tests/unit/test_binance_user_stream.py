@@ -191,7 +191,7 @@ async def test_an_acknowledgement_without_its_event_makes_the_stream_anew() -> N
 
 
 async def test_an_event_settles_the_expectation_before_and_after() -> None:
-    async with streaming(replace(CALM, acknowledged_s=0.3)) as (exchange, stream, heard):
+    async with streaming(replace(CALM, acknowledged_s=1.0)) as (exchange, stream, heard):
         await exchange.connections(1)
         asked_ns = SystemClock().monotonic_ns()
         await exchange.push(order_event("early"))  # U05: before the answer
@@ -200,7 +200,7 @@ async def test_an_event_settles_the_expectation_before_and_after() -> None:
         stream.expect("late", asked_ns)
         await exchange.push(order_event("late"))
         await heard.until(lambda: heard.ids == ["early", "late"])
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(1.2)
         assert heard.states == []
         assert len(exchange.sockets) == 1
 
@@ -217,7 +217,7 @@ async def test_an_event_from_before_the_request_settles_nothing() -> None:
 
 async def test_a_connection_that_stopped_answering_is_replaced() -> None:
     """N03: half open. Its silence counts only because it has answered before."""
-    async with streaming(replace(CALM, probe_s=0.05, probe_answer_s=0.1)) as (exchange, _, heard):
+    async with streaming(replace(CALM, probe_s=0.05, probe_answer_s=0.8)) as (exchange, _, heard):
         await exchange.connections(1)
         await asyncio.sleep(0.3)
         assert heard.states == []

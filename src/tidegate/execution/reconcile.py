@@ -171,9 +171,7 @@ def _review_positions(
 # ---- stops --------------------------------------------------------------------------------------------------------
 
 
-def _review_stops(
-    ours: Ours, held: Mapping[InstrumentId, Decimal], snapshot: AccountSnapshot, found: Findings
-) -> None:
+def _review_stops(ours: Ours, held: Mapping[InstrumentId, Decimal], snapshot: AccountSnapshot, found: Findings) -> None:
     recovered = {each.id for each in found.recovered}
     risen = {each.id for each in found.risen}
     stops: dict[InstrumentId, list[OpenOrder]] = {}
@@ -224,7 +222,7 @@ def _review_settings(ours: Ours, snapshot: AccountSnapshot, found: Findings) -> 
         elif mode.multi_assets:
             found.halt = "the account is in multi-assets mode, which is not supported"
         elif mode.hedge != ours.expected.hedge:
-            is_, wanted = (("hedge", "one-way") if mode.hedge else ("one-way", "hedge"))
+            is_, wanted = ("hedge", "one-way") if mode.hedge else ("one-way", "hedge")
             found.halt = f"the account is in {is_} mode, the configuration says {wanted}"
     there = {each.instrument: each for each in snapshot.settings}
     for wish in ours.expected.contracts:

@@ -104,7 +104,7 @@ class Lifecycle:
             case Operation.RESUME if self.state is State.REDUCE_ONLY and (OPERATOR in self.holds):
                 self.flattening = False
                 self.release(OPERATOR)
-            case (Operation.PAUSE | Operation.FLATTEN) if self.state in _RUNNING:
+            case Operation.PAUSE | Operation.FLATTEN if self.state in _RUNNING:
                 self.flattening |= operation is Operation.FLATTEN
                 self.hold(OPERATOR, operation.value)
             case Operation.STOP if self.state is not State.HALTED:

@@ -16,7 +16,7 @@ from decimal import Decimal
 
 import msgspec
 
-from tidegate.domain.account import AccountSnapshot, FundingPaid, Income, OpenOrder, Position, Transfer
+from tidegate.domain.account import AccountSnapshot, FundingPaid, Income, OpenOrder, Transfer
 from tidegate.domain.ids import InstrumentId, Nanos, parse_client_order_id
 from tidegate.domain.ledger import EXACT, ZERO
 from tidegate.domain.margin import DEFAULT_BRACKETS, maintenance
@@ -99,6 +99,11 @@ class Reconciling:
         self._trading, self._reports, self._resolving, self._halting = trading, reports, resolving, halting
         self._settings, self._timing = settings, settings.reconcile
         self.state = ReconcilingState()
+
+    def restart(self) -> None:
+        """Another process: what was asked for will not be answered to us."""
+        state = self.state
+        state.asked_ns, state.full, state.again, state.unanswered = {}, {}, "", 0
 
     # ---- asking -------------------------------------------------------------------------------------------------
 
@@ -275,9 +280,7 @@ class Reconciling:
             if not known and fill.instrument in self._trading.desks:
                 self._trading.positions.pass_over(fill)
 
-    def _book(
-        self, found: Findings, snapshot: AccountSnapshot, *, full: bool, out: list[Command]
-    ) -> set[InstrumentId]:
+    def _book(self, found: Findings, snapshot: AccountSnapshot, *, full: bool, out: list[Command]) -> set[InstrumentId]:
         """Book what is missing; returns the instruments with an execution that no order of ours explains."""
         state, trading = self.state, self._trading
         unexplained = set()
@@ -345,9 +348,7 @@ class Reconciling:
 
     # ---- positions ----------------------------------------------------------------------------------------------
 
-    def _compare(
-        self, found: Findings, asked_ns: Nanos, *, first: bool, out: list[Command]
-    ) -> set[InstrumentId]:
+    def _compare(self, found: Findings, asked_ns: Nanos, *, first: bool, out: list[Command]) -> set[InstrumentId]:
         """Explain, adopt or adjust; returns the instruments that still differ."""
         differing = set()
         names = {each.instrument for each in found.differences}
@@ -402,9 +403,7 @@ class Reconciling:
         self._adjust(desk, difference, "adopted", out, adopted=True)
         return True
 
-    def _adjust(
-        self, desk: Desk, difference: Difference, reason: str, out: list[Command], *, adopted: bool
-    ) -> None:
+    def _adjust(self, desk: Desk, difference: Difference, reason: str, out: list[Command], *, adopted: bool) -> None:
         trading, name = self._trading, difference.instrument
         price = difference.entry_price or desk.instrument.price(trading.last_price(desk), up=False)
         line = adjustment(difference, price, trading.now_ns, reason, adopted=adopted)
@@ -511,11 +510,6 @@ class Reconciling:
                 out.append(Alert(Severity.CRITICAL, RECONCILING, text, now_ns))
                 return
         out.append(SetTimer(AGAIN_TIMER, now_ns + wait_ns))
-
-    def explain(self) -> str:
-        """Why no new risk is taken, in a line."""
-        holds = self._trading.lifecycle.holds
-        return "; ".join(f"{name}: {reason}" for name, reason in holds.items())
 
 
 def _accepted(order: OpenOrder, snapshot: AccountSnapshot) -> OrderAccepted:

@@ -193,7 +193,9 @@ class Resolving:
         now_ns = self._trading.now_ns
         if not doubt.alarmed and now_ns - doubt.since_ns >= ALARM_AFTER_NS:
             doubt.alarmed = True
-            text = f"{doubt.id} on {doubt.instrument}: not known for 30 s whether it was placed. {doubt.disputed}".strip()
+            text = (
+                f"{doubt.id} on {doubt.instrument}: not known for 30 s whether it was placed. {doubt.disputed}".strip()
+            )
             out.append(Alert(Severity.CRITICAL, "unresolved", text, now_ns))
 
     def _stand_in(self, doubt: Doubt, out: list[Command]) -> None:

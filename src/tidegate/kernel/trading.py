@@ -7,7 +7,6 @@ protective stop fits (``execution/protection``).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from decimal import Decimal
 
 from tidegate.domain.ids import ClientOrderId, InstrumentId, Nanos
 from tidegate.domain.instrument import Instrument
@@ -82,7 +81,7 @@ class Trading:
             for name, instrument in instruments.items()
         }
         self._traded = [desk for desk in self.desks.values() if desk.slots]
-        self._foreign_notional = self._foreign_maintenance = 0.0
+        self.foreign_counted = (0.0, 0.0)
         self._alone = len(self.desks) == 1
         self.known_equity: float | None = None
 
@@ -269,7 +268,7 @@ class Trading:
     def _others(self, desk: Desk) -> tuple[float, float]:
         """Gross notional and maintenance margin of the other instruments, as held or as aimed at, the larger; and of
         what the account holds besides ours."""
-        notional, needed = self._foreign_notional, self._foreign_maintenance
+        notional, needed = self.foreign_counted
         last = self.marks.last
         for name, other in self.desks.items():
             if other is desk:
@@ -283,7 +282,7 @@ class Trading:
 
     def count_foreign(self, notional: float, needed: float) -> None:
         """Notional and maintenance margin, in USDT, of positions in our account that are not ours."""
-        self._foreign_notional, self._foreign_maintenance = notional, needed
+        self.foreign_counted = (notional, needed)
         self._alone = len(self.desks) == 1 and not notional
 
     # ---- protection ---------------------------------------------------------------------------------------------
@@ -343,6 +342,13 @@ class Trading:
             desk.bare_since_ns = self.now_ns
         out.append(SetTimer(f"{GUARD_TIMER}{desk.instrument.id}", desk.bare_since_ns + bare_ns))
 
+    def rearm(self, out: list[Command]) -> None:
+        """After a restart: the times without a stop that were running."""
+        for name, desk in self.desks.items():
+            if desk.bare_since_ns:
+                due_ns = desk.bare_since_ns + self.settings.reconcile.bare_ns
+                out.append(SetTimer(f"{GUARD_TIMER}{name}", max(self.now_ns, due_ns)))
+
     def close(self, desk: Desk, out: list[Command], intent: OrderIntent | None = None) -> None:
         """Leave a position at the market, whatever the strategies wish, unless that is under way."""
         held = desk.holding.exact.qty
@@ -392,7 +398,3 @@ class Trading:
     def unsettled(self, states: tuple[OrderState, ...]) -> list[Order]:
         """Open orders in one of these states, oldest first."""
         return [order for order in self.blotter if order.state in states]
-
-    def venue_qty(self, desk: Desk) -> Decimal:
-        """What the venue should hold: ours, and what we know is not."""
-        return desk.holding.exact.qty + desk.foreign_qty

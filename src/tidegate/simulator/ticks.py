@@ -126,7 +126,10 @@ class TickExchange(Exchange):
         self._visible_only = visible_only
         self._fee_payer = fee_payer
         self._touches: dict[InstrumentId, Touch] = {}
-        self._terms = {name: Terms(leverage) for name in self._markets}
+        self._terms = {
+            name: Terms(min(leverage, max(bracket.max_leverage for bracket in market.instrument.brackets)))
+            for name, market in self._markets.items()
+        }
         self._visible: dict[tuple[InstrumentId, Side], Decimal | None] = {}
         self.most_per_touch: Decimal | None = None
 

@@ -56,6 +56,7 @@ class MarketRest:
             "/fapi/v1/ticker/bookTicker": (self.book_ticker, _by_symbol(2, 5)),
             "/fapi/v1/openInterest": (self.open_interest, 1),
             "/fapi/v1/constituents": (self.constituents, 2),
+            "/fapi/v1/symbolAdlRisk": (self.adl_risk, 1),
         }
         routes = {("GET", path): Route(_handler(answer), weight) for path, (answer, weight) in table.items()}
         routes["GET", "/fapi/v1/historicalTrades"] = Route(_handler(self.trades), 200, Security.KEY)
@@ -113,6 +114,10 @@ class MarketRest:
         price = f"{line.index:.8f}"
         only = {"exchange": "binance", "symbol": line.name, "price": price, "weight": "1.00000000"}
         return {"symbol": line.name, "time": self._now_ms(), "constituents": [only]}
+
+    def adl_risk(self, params: Params) -> Json | list[Json]:
+        """Always low: deleveraging comes here by command only."""
+        return self._each(params, lambda line: {"symbol": line.name, "adlRisk": "low", "updateTime": self._now_ms()})
 
     # -- book and trades -----------------------------------------------------------------------------------------------
 

@@ -1,0 +1,143 @@
+"""The kernel's whole state as opaque bytes, and back."""
+
+import msgspec
+
+from tidegate.domain.errors import InvariantBroken
+from tidegate.domain.ids import InstrumentId, Nanos, StrategyId
+from tidegate.domain.ledger import Ledger
+from tidegate.domain.messages import KernelSnapshot
+from tidegate.domain.orders import Order
+from tidegate.domain.signals import Signal
+from tidegate.execution.protection import Guard
+from tidegate.kernel.desk import DeskState
+from tidegate.kernel.halting import Halting, SweepState
+from tidegate.kernel.lifecycle import LifecycleState
+from tidegate.kernel.reconciling import Reconciling, ReconcilingState
+from tidegate.kernel.resolving import Doubt, Resolving
+from tidegate.kernel.trading import Trading
+from tidegate.portfolio.positions import Booked, Lines
+
+SNAPSHOT_VERSION = 2
+
+
+class _BarrierState(msgspec.Struct):
+    close_ns: Nanos
+    seen: dict[InstrumentId, Nanos]
+    arrived: int
+    done: bool
+
+
+class _PositionsState(msgspec.Struct):
+    ledger: Ledger
+    booked: dict[InstrumentId, Booked]
+    lines: Lines
+    units: float
+
+
+class _GateState(msgspec.Struct):
+    sequence: int
+    recent: list[Nanos]
+
+
+class _SlotState(msgspec.Struct):
+    id: StrategyId
+    instrument: InstrumentId
+    feed: object
+    wish: Signal | None
+    spent_side: int
+    fault: str | None
+
+
+class _State(msgspec.Struct):
+    now_ns: Nanos
+    seq: int
+    down_ns: Nanos
+    venue_up: bool
+    blind: bool
+    lifecycle: LifecycleState
+    marks: dict[str, dict[InstrumentId, float]]
+    barrier: _BarrierState
+    positions: _PositionsState
+    wishes: list[_SlotState]
+    gate: _GateState
+    blotter: list[Order]
+    router: int
+    protection: dict[InstrumentId, Guard]
+    desks: dict[InstrumentId, DeskState]
+    foreign_counted: tuple[float, float]
+    sweep: SweepState | None
+    doubts: list[Doubt]
+    reconciling: ReconcilingState
+
+
+def dump(
+    seq: int, down_ns: Nanos, trading: Trading, halting: Halting, resolving: Resolving, reconciling: Reconciling
+) -> KernelSnapshot:
+    """Everything that the parts know."""
+    state = {
+        "now_ns": trading.now_ns,
+        "seq": seq,
+        "down_ns": down_ns,
+        "venue_up": trading.venue_up,
+        "blind": trading.blind,
+        "lifecycle": trading.lifecycle.dump(),
+        "marks": trading.marks.dump(),
+        "barrier": trading.barrier.dump(),
+        "positions": trading.positions.dump(),
+        "wishes": trading.wishes.dump(),
+        "gate": trading.gate.dump(),
+        "blotter": trading.blotter.dump(),
+        "router": trading.router.dump(),
+        "protection": trading.protection.dump(),
+        "desks": {name: desk.dump() for name, desk in trading.desks.items()},
+        "foreign_counted": trading.foreign_counted,
+        "sweep": halting.dump(),
+        "doubts": resolving.dump(),
+        "reconciling": reconciling.state,
+    }
+    return KernelSnapshot(SNAPSHOT_VERSION, seq, msgspec.msgpack.encode(state))
+
+
+def load(
+    snapshot: KernelSnapshot, trading: Trading, halting: Halting, resolving: Resolving, reconciling: Reconciling
+) -> tuple[int, Nanos]:
+    """Give the parts their state back; returns ``(seq, down_ns)``. Raises ``InvariantBroken``."""
+    if snapshot.version != SNAPSHOT_VERSION:
+        raise InvariantBroken(f"snapshot of version {snapshot.version}; this program reads {SNAPSHOT_VERSION}")
+    try:
+        state = msgspec.msgpack.decode(snapshot.data, type=_State)
+    except msgspec.MsgspecError as error:
+        raise InvariantBroken(f"the snapshot cannot be read: {error}") from error
+    trading.now_ns, trading.venue_up, trading.blind = state.now_ns, state.venue_up, state.blind
+    trading.lifecycle.load(state.lifecycle)
+    trading.marks.load(**state.marks)
+    trading.known_equity = None
+    barrier, positions = state.barrier, state.positions
+    trading.barrier.load(barrier.close_ns, barrier.seen, barrier.arrived, barrier.done)
+    trading.positions.load(positions.ledger, positions.booked, positions.lines, positions.units)
+    trading.gate.load(state.gate.sequence, state.gate.recent)
+    trading.blotter.load(state.blotter)
+    trading.router.load(state.router)
+    trading.protection.load(state.protection)
+    _load_wishes(state, trading)
+    if state.desks.keys() != trading.desks.keys():
+        raise InvariantBroken("the snapshot is of other instruments than are configured")
+    for name, kept in state.desks.items():
+        trading.desks[name].load(kept, trading.positions.holding(name))
+    trading.count_foreign(*state.foreign_counted)
+    halting.load(state.sweep)
+    resolving.load(state.doubts)
+    reconciling.state = state.reconciling
+    return state.seq, state.down_ns
+
+
+def _load_wishes(state: _State, trading: Trading) -> None:
+    for each in state.wishes:
+        slot = trading.wishes.slot(each.id, each.instrument)
+        if slot is None:
+            raise InvariantBroken(f"the snapshot has a strategy {each.id} on {each.instrument}, we have none")
+        slot.feed.load(each.feed)
+        slot.wish, slot.spent_side, slot.fault = each.wish, each.spent_side, each.fault
+        slot.restate()
+    if len(state.wishes) != sum(map(len, trading.wishes.slots.values())):
+        raise InvariantBroken("the snapshot is of other strategies than are configured")
