@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidegate.adapters.localnet.event_faults import family_of
-from tidegate.adapters.localnet.fault_catalogue import CATALOGUE, WORDS, Layer
+from tidegate.adapters.localnet.fault_catalogue import CATALOGUE, Layer
 from tidegate.adapters.localnet.fault_rules import Fault, Rule, fault_of
+from tidegate.adapters.localnet.fault_words import WORDS
 from tidegate.adapters.localnet.faults import CutConnection, Faults
 from tidegate.adapters.localnet.request_faults import operation_of, order_names
 from tidegate.adapters.localnet.routes import ApiRequest, ApiResponse

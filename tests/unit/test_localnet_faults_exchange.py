@@ -5,7 +5,9 @@ import hashlib
 import hmac
 import random
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 from urllib.parse import urlencode
 
@@ -54,6 +56,10 @@ class Client:
                 return answer.status, msgspec.json.decode(await answer.read())
         except (aiohttp.ClientError, TimeoutError) as error:
             return type(error).__name__, {}
+
+    def stream(self, path: str) -> AbstractAsyncContextManager[aiohttp.ClientWebSocketResponse]:
+        """A stream connection."""
+        return self._session.ws_connect(self._base + path)
 
     async def books(self) -> Any:
         """The venue's own."""
@@ -282,3 +288,77 @@ def test_the_admin_endpoint_answers_through_every_wire_fault() -> None:
         assert (await client.books())["positions"] == {}
 
     simulate(script)
+
+
+@pytest.mark.parametrize("cleared", [False, True])
+def test_b06_funding_is_extreme_for_its_time(cleared: bool) -> None:
+    async def script(exchange: LocalExchange, client: Client, events: list[str]) -> None:
+        async def shown() -> tuple[float, int]:
+            _, body = await client.call("GET", "/fapi/v1/premiumIndex", symbol=SYMBOL)
+            return float(body["lastFundingRate"]), (body["nextFundingTime"] - body["time"]) // 3_600_000
+
+        await client.order("POST", side="SELL", type="MARKET", quantity="1", newClientOrderId="x1")
+        exchange.faults.add(Fault("B06", for_s=3700))
+        await asyncio.sleep(0.1)
+        assert await shown() == (-0.02, 0)
+        if cleared:
+            exchange.faults.clear("B06")
+            await asyncio.sleep(0.1)
+        else:
+            await asyncio.sleep(3701)
+            assert float((await client.books())["income"]["FUNDING_FEE"]["USDT"]) < 0
+        assert (await shown())[0] != -0.02
+
+    simulate(script)
+
+
+def breaks(messages: list[Any]) -> int:
+    """How often a depth message does not follow the one before."""
+    depth = [each for each in messages if each["e"] == "depthUpdate"]
+    return sum(after["pu"] != before["u"] for before, after in pairwise(depth))
+
+
+@pytest.mark.parametrize(
+    ("fault", "true_of"),
+    [
+        (None, lambda told: breaks(told) == 0 and kinds(told) == {"depthUpdate", "bookTicker"}),
+        (Fault("B01", skip=3), lambda told: breaks(told) == 1),
+        (Fault("B01", skip=3, params={"mode": "duplicate"}), lambda told: breaks(told) == 1),
+        (Fault("B01", skip=3, params={"mode": "reorder"}), lambda told: breaks(told) == 3),
+        (Fault("B02", on="bookTicker"), lambda told: sum(crossed(each) for each in told) == 1),
+        (Fault("B03", for_s=9), lambda told: told == []),
+        (
+            Fault("B03", for_s=9, params={"mode": "repeat"}),
+            lambda told: len({(each["e"], each["u"]) for each in told}) == 2 < len(told),
+        ),
+        (Fault("B04", for_s=9), lambda told: kinds(told) == {"bookTicker"}),
+        (Fault("N08", for_s=9, params={"rate": 3}), lambda told: told[0] == told[1] == told[2] != told[3]),
+    ],
+    ids=lambda value: value.fault if isinstance(value, Fault) else "",
+)
+def test_market_streams_under_a_fault(fault: Fault | None, true_of: Callable[[list[Any]], bool]) -> None:
+    async def script(exchange: LocalExchange, client: Client, events: list[str]) -> None:
+        told: list[Any] = []
+        async with client.stream("/stream?streams=ethusdt@depth/ethusdt@bookTicker") as stream:
+            if fault is not None:
+                exchange.faults.add(fault)
+            reading = asyncio.ensure_future(_collect(stream, told))
+            await asyncio.sleep(5.0)
+            reading.cancel()
+        assert true_of(told), told[:5]
+
+    simulate(script)
+
+
+def kinds(told: list[Any]) -> set[str]:
+    return {each["e"] for each in told}
+
+
+def crossed(quote: Any) -> bool:
+    return quote["e"] == "bookTicker" and float(quote["b"]) >= float(quote["a"])
+
+
+async def _collect(stream: aiohttp.ClientWebSocketResponse, told: list[Any]) -> None:
+    async for message in stream:
+        if message.type is aiohttp.WSMsgType.TEXT:
+            told.append(msgspec.json.decode(message.data)["data"])

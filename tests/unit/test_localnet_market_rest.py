@@ -1,8 +1,11 @@
 """Market data over REST of the local exchange: limits, windows, errors, weights, over the whole pipeline."""
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
+from itertools import pairwise
 from random import Random
 from typing import Any
 
@@ -24,9 +27,9 @@ class Venue:
         self.running, self._address, self._http = running, address, http
         self.used: list[int] = []
 
-    async def get(self, path: str, status: int = 200, **params: str | int) -> Any:
+    async def get(self, path: str, status: int = 200, **params: Any) -> Any:
         async with self._http.get(f"{self._address}/fapi/{path}", params=params) as reply:
-            assert reply.status == status, await reply.text()
+            assert reply.status == status, (await reply.text())[:300]
             assert reply.headers["Content-Type"] == "application/json"
             if used := reply.headers.get("X-MBX-USED-WEIGHT-1M"):
                 self.used.append(int(used))
@@ -49,9 +52,7 @@ async def test_candles_by_limit_and_window() -> None:
     async with venue() as v:
         newest = await v.get("v1/klines", symbol="BTCUSDT", interval="1m", limit=50)
         assert len(newest) == 50
-        assert [later[0] - earlier[0] for earlier, later in zip(newest[:-1], newest[1:], strict=True)] == [
-            MINUTE_MS
-        ] * 49
+        assert [later[0] - earlier[0] for earlier, later in pairwise(newest)] == [MINUTE_MS] * 49
         assert newest[-1][6] > (await v.get("v1/time"))["serverTime"], "the last one is open"
         window = {"startTime": newest[10][0], "endTime": newest[20][0]}
         assert await v.get("v1/klines", symbol="BTCUSDT", interval="1m", **window) == newest[10:21]
@@ -124,7 +125,7 @@ async def test_funding_settlements_in_order_and_windows() -> None:
         times = [row["fundingTime"] for row in rows]
         assert times == sorted(times)
         assert len(times) == 10
-        assert {later - earlier for earlier, later in zip(times[:-1], times[1:], strict=True)} == {8 * 3_600_000}
+        assert {later - earlier for earlier, later in pairwise(times)} == {8 * 3_600_000}
         assert await v.get("v1/fundingRate", symbol="BTCUSDT", startTime=times[2], endTime=times[5]) == rows[2:6]
         assert await v.get("v1/fundingRate", symbol="BTCUSDT", startTime=times[2], limit=2) == rows[2:4]
         assert await v.get("v1/fundingInfo") == []
@@ -136,7 +137,7 @@ async def test_funding_settlements_in_order_and_windows() -> None:
 
 async def test_weights_are_those_of_the_venue() -> None:
     async with venue() as v:
-        asked: list[tuple[str, dict[str, str | int], int]] = [
+        asked: list[tuple[str, dict[str, Any], int]] = [
             ("v1/ping", {}, 1),
             ("v1/exchangeInfo", {}, 1),
             ("v1/depth", {"symbol": "BTCUSDT", "limit": 50}, 2),
@@ -178,3 +179,24 @@ async def test_status_and_filters_change_at_run_time() -> None:
         listed = {entry["symbol"]: entry for entry in (await v.get("v1/exchangeInfo"))["symbols"]}
         assert listed["BTCUSDT"]["status"] == "PENDING_TRADING"
         assert {"filterType": "MIN_NOTIONAL", "notional": "77"} in listed["ETHUSDT"]["filters"]
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"GET /fapi/v1/order?signature=CANARY HTTP/1.1\r\nHost: x\r\nX-MBX-APIKEY: CANARY\r\n\r\n",
+        b"GET /fapi/v1/order?signature=CANARY HTTP/9.9\r\nHost: x\r\nX-MBX-APIKEY: CANARY\r\n\r\n",
+        b"GET /fapi/v1/order?signature=CANARY HTTP/1.1\r\nX-MBX-APIKEY CANARY\r\n\r\n",
+        b"POST /fapi/v1/order HTTP/1.1\r\nHost: x\r\nContent-Length: 16\r\n\r\nsignature=CANARY",
+        b"GET /private/ws?listenKey=CANARY HTTP/1.1\r\nHost: x\r\n\r\n",
+    ],
+)
+async def test_the_log_never_quotes_a_request(request_bytes: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with venue() as v:
+        host, _, port = v._address.removeprefix("http://").partition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(request_bytes)
+        assert (await reader.readline()).split()[1].startswith(b"4")
+        writer.close()
+    assert "CANARY" not in caplog.text

@@ -1,4 +1,4 @@
-"""STARTING to STOPPED. Downward moves are automatic; the way up needs a passed reconciliation, and from HALTED a person.
+"""STARTING to STOPPED. Down goes by itself; the way up needs a passed reconciliation, and from HALTED a person.
 
 The state follows from a few facts: a latch halts, a stop stops, before the start nothing runs, before the first passed
 reconciliation nothing trades, and while anything holds it down only risk is taken off.
@@ -44,10 +44,13 @@ class Lifecycle:
     book is aimed at nothing. ``holds`` are the reasons, by name, why no new risk may be taken."""
 
     def __init__(self) -> None:
-        self.load(LifecycleState(False, False, False, False, False, {}, None))
+        self.funded = self.started = self.reconciled = self.stopped = self.flattening = False
+        self.holds: dict[str, str] = {}
+        self.latch: Halt | None = None
+        self._settle()
 
     def _settle(self) -> None:
-        """Derive the state: ``trades`` while the portfolio step may run, ``reducing_only`` while no new risk may come."""
+        """Derive the state; ``trades`` while the portfolio step may run, ``reducing_only`` while no risk may come."""
         if self.latch is not None:
             self.state = State.HALTED
         elif self.stopped:

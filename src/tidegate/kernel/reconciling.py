@@ -234,7 +234,7 @@ class Reconciling:
         differing = self._compare(found, asked_ns, first=first, out=out)
         if full and not differing:
             self._audit_wallet(snapshot, out)
-        self._list_foreign(found, snapshot)
+        self._list_foreign(found)
         self._review_settings(found, snapshot, out)
         trading.blind = False
         if found.halt is not None:
@@ -433,7 +433,7 @@ class Reconciling:
 
     # ---- what is not ours, and how the account is set ---------------------------------------------------------------
 
-    def _list_foreign(self, found: Findings, snapshot: AccountSnapshot) -> None:
+    def _list_foreign(self, found: Findings) -> None:
         trading, foreign = self._trading, []
         notional = needed = 0.0
         for position in found.foreign_positions:

@@ -67,7 +67,7 @@ class Resolving:
         return tuple(self._doubts)
 
     def holds_up(self) -> bool:
-        """True while a doubt is open that could still turn out either way: not a conditional one, not a disputed one."""
+        """True while a doubt is open that time will settle: not a conditional one, not a disputed one."""
         return any(not doubt.conditional and not doubt.disputed for doubt in self._doubts.values())
 
     # ---- begin and end ------------------------------------------------------------------------------------------

@@ -67,6 +67,7 @@ Rates = Callable[[InstrumentId], tuple[float, float] | None]
 
 _PAGE: Final = 1_000
 _WEEK_MS: Final = 7 * 24 * 3600 * 1000
+_KEPT_MS: Final = 13 * _WEEK_MS  # the venue keeps three months of executions
 _SETTINGS_AGE_NS: Final = 60 * 1_000_000_000
 _READ_S: Final = 5.0
 _OURS: Final = "p1-"
@@ -192,6 +193,7 @@ class AccountReader:
 
     async def _trades_since(self, instrument: InstrumentId, start_ms: int) -> list[TradeRow]:
         now_ms = self._rest.clock.now_ms()
+        start_ms = max(start_ms, now_ms - _KEPT_MS)
         while start_ms <= now_ms:
             window = (("startTime", str(start_ms)), ("endTime", str(min(start_ms + _WEEK_MS - 1, now_ms))))
             params = (("symbol", str(instrument)), *window, ("limit", str(_PAGE)))

@@ -81,8 +81,9 @@ class Candle:
     @classmethod
     def of(cls, row: Floats) -> "Candle":
         """The candle of a row."""
-        opened, *prices, volume, closed, quote, trades, taker, taker_quote = row.tolist()
-        return cls(int(opened), int(closed) + 1, *prices, volume, quote, int(trades), taker, taker_quote)
+        opened, first, high, low, last, volume, closed, quote, trades, taker, taker_quote = row.tolist()
+        flow = (quote, int(trades), taker, taker_quote)
+        return cls(int(opened), int(closed) + 1, first, high, low, last, volume, *flow)
 
 
 class Candles:

@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from tidegate.adapters.localnet.fault_catalogue import ADMIN, CATALOGUE, GROUPS, WORDS, FaultKind, Param
+from tidegate.adapters.localnet.fault_catalogue import CATALOGUE, FaultKind, Param
+from tidegate.adapters.localnet.fault_words import ADMIN, GROUPS, WORDS
 from tidegate.domain.errors import ConfigError
 
 _S_NS = 1_000_000_000

@@ -94,6 +94,8 @@ class Faults:
             self._rules[rule.fault.kind.layer].remove(rule)
             if (timer := self._timers.pop(rule.number, None)) is not None:
                 timer.cancel()
+            if rule.id == "B06" and rule.injected and not rule.over(self.clock.monotonic_ns()):
+                self._end(rule)
         if fault_id in (None, "V10", "B05"):
             self._down = None
         if fault_id in (None, "V11"):
@@ -296,6 +298,13 @@ class Faults:
             answer = UNAVAILABLE if rule.id == "V10" and rule["code"] == "503" else MAINTENANCE
             self._down = self.clock.monotonic_ns() + round(down_s * _S_NS), answer
         self.spawn(self._acts(acts))
+        if rule.id == "B06" and rule.for_s is not None:
+            self._timers[rule.number] = asyncio.get_running_loop().call_later(rule.for_s, self._end, rule)
+
+    def _end(self, rule: Rule) -> None:
+        """Give back what a rule has changed for its time."""
+        self._timers.pop(rule.number, None)
+        self.spawn(self.act("funding", {"symbol": rule["symbol"], "forced": False}))
 
     async def _acts(self, acts: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
         for name, params in acts:

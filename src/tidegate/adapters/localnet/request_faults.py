@@ -9,8 +9,8 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from tidegate.adapters.localnet.fault_answers import UNAVAILABLE, UNKNOWN, error
-from tidegate.adapters.localnet.fault_catalogue import ADMIN
 from tidegate.adapters.localnet.fault_rules import Rule
+from tidegate.adapters.localnet.fault_words import ADMIN
 from tidegate.adapters.localnet.routes import ApiRequest, ApiResponse
 from tidegate.ports import Clock
 

@@ -124,7 +124,8 @@ class MarketRest:
     def depth(self, params: Params) -> Json:
         """The book; its id begins the coming depth event."""
         line = self._line(params)
-        limit = params.integer("limit") or 500
+        limit = params.integer("limit")
+        limit = 500 if limit is None else limit
         if limit not in _DEPTH_WEIGHTS:
             raise ApiError(-4021, msg=f"{limit} is not valid depth limit.")
         line.refresh()
@@ -193,7 +194,8 @@ class MarketRest:
         change: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = None,
         form: str = "",
     ) -> list[list[object]]:
-        interval, limit = params.text("interval"), params.integer("limit") or 500
+        interval, limit = params.text("interval"), params.integer("limit")
+        limit = 500 if limit is None else limit
         if interval not in INTERVALS:
             raise ApiError(-1120, msg="Invalid interval.")
         if not 0 < limit <= MAX_KLINES:

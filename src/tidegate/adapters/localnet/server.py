@@ -8,6 +8,7 @@ from random import Random
 from typing import Final
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from tidegate.adapters.localnet.accounts import Accounts
 from tidegate.adapters.localnet.admin import Admin
@@ -27,6 +28,17 @@ from tidegate.adapters.localnet.wsapi import WsApi
 from tidegate.ports import Clock
 
 log = logging.getLogger(__name__)
+
+_http_log = logging.getLogger(f"{__name__}.http")
+_http_log.setLevel(logging.WARNING)
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """False for requests that the library could not read: it would quote them, keys and signatures and all."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+_http_log.addFilter(_is_ours)
 
 _MAX_BODY_BYTES: Final = 1 << 20
 _SHUTDOWN_S: Final = 1.0
@@ -93,7 +105,7 @@ class LocalExchange:
         wsapi, rest = web.get("/ws-fapi/v1", self.wsapi.handle), web.route("*", "/{path:.*}", self._rest)
         app.add_routes([*self._admin.routes(), *self.streams.routes(), wsapi, rest])
         app.on_response_prepare.append(self._date)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_S)
+        runner = web.AppRunner(app, access_log=None, logger=_http_log, shutdown_timeout=_SHUTDOWN_S)
         await runner.setup()
         assert runner.server is not None
         loop = asyncio.get_running_loop()

@@ -54,7 +54,7 @@ ACTS: Mapping[str, Mapping[str, Param]] = MappingProxyType(
         "crash": {"symbol": "", "by_frac": -0.2},
         "set_filters": {"symbol": "", **dict.fromkeys(_FILTERS, "")},
         "set_status": {"symbol": "", "status": ("TRADING", "PENDING_TRADING", "SETTLING", "CLOSE")},
-        "funding": {"symbol": "", "rate": 0.0, "interval_h": 8},
+        "funding": {"symbol": "", "rate": 0.0, "interval_h": 8, "forced": True},
     }
 )
 """Every act and its parameters with their defaults, as in the catalogue of faults. An empty ``symbol`` means the first
@@ -323,7 +323,8 @@ class VenueActs:
         if given["interval_h"] not in (1, 4, 8):
             raise ConfigError(f"funding: interval_h {given['interval_h']} is not 1, 4 or 8")
         for symbol in self._symbols(given):
-            self._market.set_funding(symbol, float(given["rate"]), int(given["interval_h"]))
+            rate = float(given["rate"]) if given["forced"] else None
+            self._market.set_funding(symbol, rate, int(given["interval_h"]))
         return self._symbols(given)
 
 

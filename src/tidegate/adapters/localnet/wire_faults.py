@@ -51,8 +51,6 @@ class _Lane:
             return
         loop = asyncio.get_running_loop()
         at = loop.time() + delay_s
-        if self._waiting:
-            at = max(at, self._waiting[-1][0])
         self._waiting.append((at, item))
         if self._timer is None:
             self._timer = loop.call_at(at, self._release)
@@ -65,7 +63,7 @@ class _Lane:
             self._timer = None
 
     def _release(self) -> None:
-        """Let out what is due: bytes of one instant as one chunk, which is what a burst is."""
+        """Let out what is due, never past what waits before it; bytes of one instant go as one chunk, as a burst."""
         self._timer = None
         loop = asyncio.get_running_loop()
         due_at = self._waiting[0][0]
