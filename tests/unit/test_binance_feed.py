@@ -368,15 +368,19 @@ def test_a_bad_level_drops_the_book_and_it_comes_back() -> None:
 
 
 def test_a_slow_reader_is_waited_for_and_no_trade_is_lost() -> None:
+    async def push(venue: MarketVenue) -> None:
+        now = venue.now_ms()
+        for number in range(30_000):
+            trade = {"e": "aggTrade", "a": 100 + number, "p": "1050.0", "q": "1", "T": now + number, "E": now}
+            await venue.push("btcusdt@aggTrade", {**trade, "s": SYMBOL, "m": True})
+
     async def script(world: World) -> None:
         await asyncio.sleep(5)
         world.pause.clear()
-        now = world.venue.now_ms()
         world.venue.silent.add("aggTrade")
-        for number in range(30_000):
-            trade = {"e": "aggTrade", "a": 100 + number, "p": "1050.0", "q": "1", "T": now + number, "E": now}
-            await world.venue.push("btcusdt@aggTrade", {**trade, "s": SYMBOL, "m": True})
+        pushing = asyncio.create_task(push(world.venue))
         await asyncio.sleep(20)
+        assert not pushing.done()  # the venue feels that nobody reads
         world.pause.set()
         await asyncio.sleep(60)
 

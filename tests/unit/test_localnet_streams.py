@@ -21,7 +21,11 @@ from tidegate.adapters.localnet.serve import ServeOptions, serve
 from tidegate.adapters.localnet.server import LocalExchange, LocalnetConfig
 from tidegate.adapters.localnet.streams import StreamConfig
 from tidegate.adapters.system.clock import SystemClock
+from tidegate.app.simulation.clock import VirtualClock
+from tidegate.app.simulation.loop import VirtualLoop
+from tidegate.app.simulation.runner import run as simulated
 from tidegate.domain.errors import ConfigError
+from tidegate.simulator.synthetic import DEFAULT_UNIVERSE
 
 FAST = MarketConfig(tick_ms=20, history_bars=20, levels=30)
 NEVER = MarketConfig(tick_ms=86_400_000, history_bars=20)
@@ -427,6 +431,33 @@ async def test_a_path_of_streams_without_an_upgrade_is_refused_in_json() -> None
     ):
         assert reply.status == 400
         assert (await reply.json())["code"] == -1000
+
+
+def two_hours(seed: int) -> tuple[str, int]:
+    """Two virtual hours of the exchange and a client, as the digest of all bytes and the number of messages."""
+
+    async def main(loop: VirtualLoop) -> int:
+        market = MarketConfig(tick_ms=5_000, history_bars=20, instruments=DEFAULT_UNIVERSE[:2])
+        running = LocalExchange(LocalnetConfig(market, kline_ms=-1), VirtualClock(loop), Random(1))
+        names = "btcusdt@kline_1m/ethusdt@depth/!markPrice@arr/ethusdt@ticker"
+        count = 0
+        async with connect(f"ws://127.0.0.1:{await running.start(port=8_800)}/stream?streams={names}") as ws:
+            while loop.time() < 7_200:
+                assert "stream" in json.loads(await ws.recv())
+                count += 1
+        await running.close()
+        return count
+
+    outcome = simulated(main, seed)
+    assert outcome.errors == ()
+    return outcome.digest, outcome.result
+
+
+def test_on_a_virtual_loop_the_same_seed_gives_the_same_bytes() -> None:
+    first = two_hours(1)
+    assert first == two_hours(1)
+    assert first[0] != two_hours(2)[0]
+    assert first[1] > 4_000
 
 
 # ---- the command ----------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from tidegate.app.cli_options import Config, Json, Symbols, app
 from tidegate.domain.errors import (
     ConfigError,
     DataError,
@@ -26,23 +27,6 @@ from tidegate.domain.errors import (
 
 if TYPE_CHECKING:
     from tidegate.app.result import BacktestResult
-
-app = typer.Typer(
-    add_completion=False,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    help="Automated trading on Binance USD-M futures: one kernel for backtest, demo, paper, testnet and live.",
-)
-
-account_app = typer.Typer(no_args_is_help=True, help="How the account at the venue is set.")
-sim_app = typer.Typer(no_args_is_help=True, help="The whole daemon under simulated time.")
-app.add_typer(account_app, name="account")
-app.add_typer(sim_app, name="sim")
-
-Config = Annotated[Path | None, typer.Option("--config", "-c", help="YAML configuration file.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
-Symbols = Annotated[str | None, typer.Option("--symbols", help="Comma-separated, for example BTCUSDT,ETHUSDT.")]
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tidegate.app.cli import Config, Json, Symbols, account_app, app
+from tidegate.app.cli_options import Config, Json, Symbols, account_app, app
 from tidegate.domain.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -39,6 +39,11 @@ class FeatureFeed(Protocol):
         """The state after the last bar pushed, the strategy's memory included, as plain numbers, lists and bytes."""
         ...
 
+    @property
+    def last_ns(self) -> Nanos:
+        """The end of the last bar it was given; 0 before the first."""
+        ...
+
     def load(self, state: object) -> None:
         """Continue from a dump of the same strategy. Raises ``InvariantBroken`` when it is of another one."""
         ...
@@ -193,6 +198,10 @@ class _Feed:
             "memory": self._strategy.dump_memory(),
             "ts_ns": last_ns,
         }
+
+    @property
+    def last_ns(self) -> Nanos:
+        return self._last_ns
 
     def load(self, state: object) -> None:
         try:

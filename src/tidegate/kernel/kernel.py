@@ -250,6 +250,9 @@ class Kernel:
     def _on_operator(self, event: OperatorCommand) -> Sequence[Command]:
         out: list[Command] = []
         match event.operation:
+            case Operation.BOOT:
+                self._lifecycle.boot()
+                possible = True
             case Operation.START:
                 possible = self._start(out)
             case Operation.KILL:
@@ -454,6 +457,10 @@ class Kernel:
         """The price at which a position is protected now."""
         return self._trading.protection.level(instrument)
 
+    def bars_known(self, instrument: InstrumentId) -> tuple[Nanos, int]:
+        """The end of the last bar of an instrument (0 when there was none), and how many bars its features remember."""
+        return self._trading.wishes.bars_known(instrument, self._settings.interval_ns)
+
     def standing_wish(self, strategy: StrategyId, instrument: InstrumentId) -> Signal | None:
         """The wish of a strategy that counts now."""
         slot = self._trading.wishes.slot(strategy, instrument)
@@ -465,6 +472,14 @@ class Kernel:
         """The whole state; a fresh kernel that loads it continues bit for bit."""
         parts = (self._trading, self._halting, self._resolving, self._reconciling)
         return dump(self._seq, self._down_ns, *parts)
+
+    def load_account(self, snapshot: KernelSnapshot) -> None:
+        """Continue the books, orders and doubts of a kernel with other strategies or contracts. Wishes begin anew.
+
+        Positions of contracts that are not configured any more stay in the books, and are left alone.
+        """
+        parts = (self._trading, self._halting, self._resolving, self._reconciling)
+        self._seq, self._down_ns = load(snapshot, *parts, whole=False)
 
     def load(self, snapshot: KernelSnapshot) -> None:
         """Continue from a snapshot of a kernel with the same configuration. Raises ``InvariantBroken``.

@@ -77,6 +77,11 @@ class Lifecycle:
         self._settle()
         return gone
 
+    def boot(self) -> None:
+        """Another process: nothing runs before its START. A latch stays."""
+        self.started = self.stopped = self.reconciled = False
+        self._settle()
+
     def begin(self, *, reconciled: bool) -> None:
         """START. Without a reconciliation that has passed, one must pass first; a latch from before stays."""
         self.started, self.stopped, self.reconciled = True, False, reconciled

@@ -99,9 +99,19 @@ def dump(
 
 
 def load(
-    snapshot: KernelSnapshot, trading: Trading, halting: Halting, resolving: Resolving, reconciling: Reconciling
+    snapshot: KernelSnapshot,
+    trading: Trading,
+    halting: Halting,
+    resolving: Resolving,
+    reconciling: Reconciling,
+    *,
+    whole: bool = True,
 ) -> tuple[int, Nanos]:
-    """Give the parts their state back; returns ``(seq, down_ns)``. Raises ``InvariantBroken``."""
+    """Give the parts their state back; returns ``(seq, down_ns)``. Raises ``InvariantBroken``.
+
+    Not ``whole``, it is taken into a kernel of other strategies or contracts: wishes and bars begin anew, orders and
+    stops of contracts that are not configured any more are left to themselves.
+    """
     if snapshot.version != SNAPSHOT_VERSION:
         raise InvariantBroken(f"snapshot of version {snapshot.version}; this program reads {SNAPSHOT_VERSION}")
     try:
@@ -112,18 +122,19 @@ def load(
     trading.lifecycle.load(state.lifecycle)
     trading.marks.load(**state.marks)
     trading.known_equity = None
-    barrier, positions = state.barrier, state.positions
-    trading.barrier.load(barrier.close_ns, barrier.seen, barrier.arrived, barrier.done)
+    barrier, positions, desks = state.barrier, state.positions, trading.desks
+    if whole:
+        _load_wishes(state, trading)
+        if state.desks.keys() != desks.keys():
+            raise InvariantBroken("the snapshot is of other instruments than are configured")
+        trading.barrier.load(barrier.close_ns, barrier.seen, barrier.arrived, barrier.done)
     trading.positions.load(positions.ledger, positions.booked, positions.lines, positions.units)
     trading.gate.load(state.gate.sequence, state.gate.recent)
-    trading.blotter.load(state.blotter)
+    trading.blotter.load([order for order in state.blotter if order.approved.instrument in desks])
     trading.router.load(state.router)
-    trading.protection.load(state.protection)
-    _load_wishes(state, trading)
-    if state.desks.keys() != trading.desks.keys():
-        raise InvariantBroken("the snapshot is of other instruments than are configured")
-    for name, kept in state.desks.items():
-        trading.desks[name].load(kept, trading.positions.holding(name))
+    trading.protection.load({name: guard for name, guard in state.protection.items() if name in desks})
+    for name, desk in desks.items():
+        desk.load(state.desks.get(name, DeskState()), trading.positions.holding(name))
     trading.count_foreign(*state.foreign_counted)
     halting.load(state.sweep)
     resolving.load(state.doubts)

@@ -114,6 +114,12 @@ class StrategyManager:
             for slot in slots
         ]
 
+    def bars_known(self, instrument: InstrumentId, interval_ns: Nanos) -> tuple[Nanos, int]:
+        """The end of the last bar that every slot has had (0 when there is none), and the longest memory, in bars."""
+        slots = self.slots.get(instrument, ())
+        last_ns = min((slot.feed.last_ns for slot in slots), default=0)
+        return last_ns, max((slot.strategy.memory_bars(interval_ns) for slot in slots), default=0)
+
     def slot(self, name: StrategyId, instrument: InstrumentId) -> Slot | None:
         """The slot of a strategy on an instrument."""
         return next((slot for slot in self.slots.get(instrument, ()) if slot.id == name), None)

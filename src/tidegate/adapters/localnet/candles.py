@@ -121,7 +121,7 @@ class Candles:
                 if candle.end_ms == minute.end_ms:
                     self._live[name].extend(candle.row())
                     self.closed.append((name, candle))
-                    self._open[name] = _opened(name, minute.end_ms, minute.close)
+                    self._open[name] = _empty(name, minute.end_ms, minute.close)
             self._minute = self._open["1m"]
 
     def current(self, interval: str) -> Candle:
@@ -177,8 +177,11 @@ def _fields(candle: Candle) -> tuple[int, int, float, float, float, float, float
 
 
 def _opened(interval: str, at_ms: int, price: float) -> Candle:
-    begin_ms = int(open_times(interval, np.array([at_ms], dtype=np.int64))[0])
-    return Candle(begin_ms, end_of(interval, begin_ms), price, price, price, price)
+    return _empty(interval, int(open_times(interval, np.array([at_ms], dtype=np.int64))[0]), price)
+
+
+def _empty(interval: str, open_ms: int, price: float) -> Candle:
+    return Candle(open_ms, end_of(interval, open_ms), price, price, price, price)
 
 
 def open_times(interval: str, at_ms: NDArray[np.int64]) -> NDArray[np.int64]:

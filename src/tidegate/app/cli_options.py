@@ -1,0 +1,23 @@
+"""The command line's root, and the options that many verbs share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Automated trading on Binance USD-M futures: one kernel for backtest, demo, paper, testnet and live.",
+)
+
+account_app = typer.Typer(no_args_is_help=True, help="How the account at the venue is set.")
+sim_app = typer.Typer(no_args_is_help=True, help="The whole daemon under simulated time.")
+app.add_typer(account_app, name="account")
+app.add_typer(sim_app, name="sim")
+
+Config = Annotated[Path | None, typer.Option("--config", "-c", help="YAML configuration file.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
+Symbols = Annotated[str | None, typer.Option("--symbols", help="Comma-separated, for example BTCUSDT,ETHUSDT.")]
