@@ -1,4 +1,4 @@
-"""The account side of the local exchange on a bench: prices and clock set by hand, requests signed as a client would."""
+"""The account side of the local exchange on a bench: prices and clock set by hand, requests signed as clients do."""
 
 import hmac
 import random
@@ -48,7 +48,12 @@ class HandPrices:
         self.symbols: dict[str, SymbolInfo] = {each.id: SymbolInfo.of(each) for each in instruments}
         self.levels: dict[str, tuple[Decimal, ...]] = {}
         self._callbacks: list[Callable[[str, Nanos], None]] = []
-        for name, price in (("BTCUSDT", "50000.0"), ("ETHUSDT", "2500.00"), ("SOLUSDT", "100.00"), ("BNBUSDT", "300.00")):
+        for name, price in (
+            ("BTCUSDT", "50000.0"),
+            ("ETHUSDT", "2500.00"),
+            ("SOLUSDT", "100.00"),
+            ("BNBUSDT", "300.00"),
+        ):
             if name in self.symbols:
                 tick = self.symbols[name].instrument.tick
                 self.levels[name] = (Decimal(price), Decimal(price) + tick, Decimal(price), Decimal(price))
@@ -95,9 +100,7 @@ class LocalBench:
         self.events: list[Json] = []
         self.account.subscribe(self.events.append)
 
-    async def raw(
-        self, method: str, path: str, query: str = "", body: str = "", key: str = DEMO_KEY
-    ) -> ApiResponse:
+    async def raw(self, method: str, path: str, query: str = "", body: str = "", key: str = DEMO_KEY) -> ApiResponse:
         """A request, byte for byte."""
         headers = {"x-mbx-apikey": key} if key else {}
         return await self.pipeline.handle(ApiRequest(method, path, query.encode(), body.encode(), headers, "10.0.0.1"))
@@ -105,7 +108,7 @@ class LocalBench:
     async def ask(self, method: str, path: str, params: Mapping[str, object] | None = None) -> Any:
         """A signed request; returns the JSON of the answer, error or not."""
         pairs = {**(params or {}), "timestamp": self.clock.now_ns() // 10**6}
-        text = urlencode({name: value for name, value in pairs.items()})
+        text = urlencode(pairs)
         signature = hmac.new(DEMO_SECRET.encode(), text.encode(), sha256).hexdigest()
         response = await self.raw(method, path, f"{text}&signature={signature}")
         return msgspec.json.decode(response.body)

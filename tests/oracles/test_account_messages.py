@@ -9,6 +9,7 @@ from collections import Counter
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 import pytest
@@ -43,6 +44,7 @@ from tidegate.adapters.binance.account_translate import (
     settings,
     trade_fill,
 )
+from tidegate.adapters.binance.order_entry import algo_params, amend_params, place_params
 from tidegate.adapters.binance.order_names import OrderNames
 from tidegate.adapters.binance.user_events import (
     AccountUpdate,
@@ -60,6 +62,8 @@ from tidegate.adapters.binance.user_events import (
 from tidegate.domain.account import Balance, ContractSetting, Position, Transfer
 from tidegate.domain.ids import ClientOrderId, InstrumentId
 from tidegate.domain.orders import (
+    AmendOrder,
+    ApprovedOrder,
     FillCause,
     OrderAccepted,
     OrderCanceled,
@@ -68,7 +72,9 @@ from tidegate.domain.orders import (
     OrderTriggered,
     OrderType,
     PositionSide,
+    Purpose,
     Side,
+    TimeInForce,
 )
 
 REST: dict[str, Any] = {
@@ -506,7 +512,6 @@ def test_payloads_of_hummingbots_tests(oracles: Path, odd: Counter[str]) -> None
     shapes = {
         "trades": list[TradeRow],
         "order": OrderRow,
-        "_cancel": OrderRow,
         "response": msgspec.Raw,  # account v2: not read
     }
     seen = Counter[str]()
@@ -591,3 +596,67 @@ def same_order(row: OrderRow, theirs: dict[str, Any], odd: Counter[str]) -> None
     assert (float(order.trigger) if order.trigger else None) == theirs["triggerPrice"]
     ended = row_end(row, order.id, 1, 1, count_in(odd))
     assert (theirs["status"] == "canceled") is isinstance(ended, OrderCanceled)
+
+
+# ---- requests of another client --------------------------------------------------------------------------------------
+
+
+def test_our_requests_have_the_names_and_values_of_ccxts(oracles: Path) -> None:
+    """Where ccxt and we wish the same, the same goes over the wire; the client id and the kind of answer are ours."""
+    cases = json.loads((oracles / "ccxt_static/request_binance_usdm_excerpt.json").read_text())["cases"]
+    compared = 0
+    for case in cases:
+        theirs = dict(parse_qsl(case["output"] or urlsplit(case["url"]).query, keep_blank_values=True))
+        for name in ("signature", "timestamp", "recvWindow", "newOrderRespType"):
+            theirs.pop(name, None)
+        ours = as_we_send(case["method"], urlsplit(case["url"]).path, theirs)
+        if ours is None:
+            continue
+        compared += 1
+        renamed = {"newClientOrderId": "clientAlgoId"} if "algoType" in theirs else {}
+        expected = {renamed.get(name, name): value for name, value in theirs.items() if value}
+        expected.pop("clientOrderId", None)  # surplus: the venue ignores it
+        for limit_of_a_stop in ("price",) if "algoType" in theirs else ():
+            expected.pop(limit_of_a_stop)
+        assert ours == expected, case["method"]
+    assert compared == 5
+
+
+def as_we_send(method: str, path: str, theirs: dict[str, str]) -> dict[str, str] | None:
+    """Our request for the same wish; ``None`` where we ask in another way (reads, and cancels by list)."""
+    if method == "editOrderWithClientOrderId":
+        change = AmendOrder(
+            ClientOrderId(theirs["origClientOrderId"]),
+            InstrumentId(theirs["symbol"]),
+            Decimal(theirs["quantity"]),
+            Decimal(theirs["price"]),
+            None,
+        )
+        return dict(amend_params(change, Side(theirs["side"]), Decimal(theirs["price"])))
+    if method != "createOrder":
+        return None
+    conditional = path.endswith("algoOrder")
+    kind = OrderType.STOP_MARKET if conditional else OrderType(theirs["type"])
+    order = ApprovedOrder(
+        ClientOrderId(theirs["newClientOrderId"]),
+        InstrumentId(theirs["symbol"]),
+        Side(theirs["side"]),
+        Decimal(theirs["quantity"]),
+        kind,
+        Decimal(theirs["price"]) if kind is OrderType.LIMIT else None,
+        Decimal(theirs["triggerPrice"]) if conditional else None,
+        TimeInForce.GTC,
+        False,
+        PositionSide.BOTH,
+        Purpose.TARGET,
+        None,
+        None,
+        0,
+        0,
+    )
+    sent = dict(algo_params(order) if conditional else place_params(order))
+    sent.pop("newOrderRespType", None)
+    if conditional:
+        assert sent.pop("workingType") == "CONTRACT_PRICE"  # the default, said aloud
+        sent["type"] = "STOP"  # theirs has a limit price, ours never has
+    return sent

@@ -52,9 +52,7 @@ class Shop:
             **MarketRest(market, self.clock, []).routes(),
             **account_routes(self.accounts, self.limits),
         }
-        self.pipeline = Pipeline(
-            self.accounts, self.routes, self.limits, self.clock, lenient_signatures=lenient
-        )
+        self.pipeline = Pipeline(self.accounts, self.routes, self.limits, self.clock, lenient_signatures=lenient)
 
     async def replay(self, record: dict[str, Any]) -> tuple[int, Any]:
         path, _, query = record["target"].partition("?")

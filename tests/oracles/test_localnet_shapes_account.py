@@ -72,7 +72,7 @@ async def answers() -> dict[str, tuple[str, Json]]:
     await ask("cancel_order.json", "DELETE", V1 + "order", symbol="BTCUSDT", orderId=number)
     await ask("cancel_all_open.json", "DELETE", V1 + "allOpenOrders", symbol="BTCUSDT")
 
-    first = await bench.stop("SELL", "0.01", "45000", type="TAKE_PROFIT", price="60000", **{"triggerPrice": "60000"})
+    first = await bench.stop("SELL", "0.01", "45000", type="TAKE_PROFIT", price="60000", triggerPrice="60000")
     await ask("current_all_algo_open_orders.json", "GET", V1 + "openAlgoOrders")
     await ask("query_all_algo_orders.json", "GET", V1 + "allAlgoOrders", symbol="BTCUSDT")
     await ask("cancel_algo_order.json", "DELETE", V1 + "algoOrder", algoId=first["algoId"])
@@ -125,7 +125,10 @@ async def test_every_account_file_is_answered_or_named_out_of_scope(shared: Path
     account_side = {
         path.name
         for path in (shared / EXAMPLES).iterdir()
-        if any(word in msgspec.json.decode(path.read_bytes())["source"] for word in ("account_api", "trade_api", "user_data"))
+        if any(
+            word in msgspec.json.decode(path.read_bytes())["source"]
+            for word in ("account_api", "trade_api", "user_data")
+        )
     }
     assert account_side - answered - set(OUT_OF_SCOPE) == set()
     assert not answered & set(OUT_OF_SCOPE)

@@ -13,9 +13,9 @@ from tests.unit.simulator.bench import BUY, COIN, OTHER, SELL, START_NS, Orders
 from tidegate.domain.account import Transfer
 from tidegate.domain.ids import ClientOrderId, InstrumentId
 from tidegate.domain.instrument import Instrument
+from tidegate.domain.margin import with_amounts
 from tidegate.domain.market import FundingRate
 from tidegate.domain.messages import ExecutionReport
-from tidegate.domain.margin import with_amounts
 from tidegate.domain.orders import (
     CancelOrder,
     FillCause,
@@ -311,6 +311,17 @@ def test_an_isolated_position_loses_its_own_wallet_and_no_more() -> None:
     assert isinstance(reports[-1], Transfer)
     assert floor.core.wallet == before
     assert floor.held(OTHER) == 1
+
+
+def test_what_isolated_positions_hold_does_not_save_the_cross_ones() -> None:
+    floor = Floor(contract(), contract(OTHER), deposit=1000)
+    floor.core.terms(COIN).isolated = True
+    floor.send(BUY, 160)
+    floor.send(BUY, 30, instrument=OTHER)
+    assert floor.quote("97", instrument=OTHER) == []
+    reports = floor.quote("95", instrument=OTHER)
+    assert [each.instrument for each in reports if isinstance(each, OrderFilled)] == [OTHER]
+    assert (floor.held(), floor.held(OTHER)) == (160, 0)
 
 
 def test_an_isolated_wallet_follows_its_position() -> None:

@@ -11,7 +11,14 @@ from tests.fakes.local_account import LocalBench
 from tidegate.adapters.localnet.filters import Json
 
 V1 = "/fapi/v1/"
-LIMIT = {"symbol": "BTCUSDT", "side": "BUY", "type": "LIMIT", "timeInForce": "GTC", "quantity": "0.010", "price": "49000"}
+LIMIT = {
+    "symbol": "BTCUSDT",
+    "side": "BUY",
+    "type": "LIMIT",
+    "timeInForce": "GTC",
+    "quantity": "0.010",
+    "price": "49000",
+}
 ALGO = {
     "algoType": "CONDITIONAL",
     "symbol": "BTCUSDT",
@@ -93,11 +100,15 @@ async def test_the_step_and_tick_are_counted_from_zero() -> None:
     _filter(info, "LOT_SIZE")["stepSize"] = "0.004"
     _filter(info, "PRICE_FILTER")["tickSize"] = "0.5"
     assert (await bench.ask("POST", V1 + "order", changed(LIMIT, {"quantity": "0.010"})))["code"] == -4023
-    assert (await bench.ask("POST", V1 + "order", changed(LIMIT, {"quantity": "0.012", "price": "49000.1"})))["code"] == -4014
+    assert (await bench.ask("POST", V1 + "order", changed(LIMIT, {"quantity": "0.012", "price": "49000.1"})))[
+        "code"
+    ] == -4014
     _filter(info, "LOT_SIZE")["minQty"] = "0.02"
     assert (await bench.ask("POST", V1 + "order", changed(LIMIT, {"quantity": "0.012"})))["code"] == -4004
     _filter(info, "PRICE_FILTER")["minPrice"] = "40000"
-    assert (await bench.ask("POST", V1 + "order", changed(LIMIT, {"quantity": "0.02", "price": "39999"})))["code"] == -4013
+    assert (await bench.ask("POST", V1 + "order", changed(LIMIT, {"quantity": "0.02", "price": "39999"})))[
+        "code"
+    ] == -4013
     _filter(info, "MAX_NUM_ORDERS")["limit"] = 0
     assert (await bench.ask("POST", V1 + "order", changed(LIMIT, {"quantity": "0.02"})))["code"] == -2025
     info["status"] = "CLOSE"
@@ -136,7 +147,9 @@ async def test_ack_says_new_and_the_query_says_what_became_of_it() -> None:
     assert "avgPrice" not in answer
     row = await bench.ask("GET", V1 + "order", {"symbol": "BTCUSDT", "orderId": answer["orderId"]})
     assert (row["status"], row["executedQty"], row["avgPrice"]) == ("FILLED", "0.010", "50000.1000")
-    assert (await bench.ask("GET", V1 + "openOrder", {"symbol": "BTCUSDT", "orderId": answer["orderId"]}))["code"] == -2013
+    assert (await bench.ask("GET", V1 + "openOrder", {"symbol": "BTCUSDT", "orderId": answer["orderId"]}))[
+        "code"
+    ] == -2013
 
 
 async def test_a_cancel_of_what_is_gone_or_never_was() -> None:
@@ -237,9 +250,11 @@ async def test_the_countdown_cancels_ordinary_orders_of_its_symbol_once() -> Non
     await bench.ask("POST", path, symbol | {"countdownTime": 0})
     await asyncio.sleep(0.02)
     assert len(await bench.ask("GET", V1 + "openOrders")) == 2
+    cancelled = asyncio.Event()
+    bench.account.subscribe(lambda event: cancelled.set() if event.get("o", {}).get("x") == "CANCELED" else None)
     await bench.ask("POST", path, symbol | {"countdownTime": 5})
-    while len(left := await bench.ask("GET", V1 + "openOrders")) == 2:
-        await asyncio.sleep(0.005)
+    await cancelled.wait()
+    left = await bench.ask("GET", V1 + "openOrders")
     assert [each["symbol"] for each in left] == ["ETHUSDT"]
     assert len(await bench.ask("GET", V1 + "openAlgoOrders")) == 1
 

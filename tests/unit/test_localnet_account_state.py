@@ -338,7 +338,9 @@ async def test_histories_are_windowed() -> None:
     assert [row["id"] for row in rows] == [first.trade_id]
     assert (await bench.ask("GET", V1 + "userTrades", BTC | {"fromId": 1, "startTime": 1}))["code"] == -1128
     assert len(await bench.ask("GET", V1 + "userTrades", BTC | {"limit": 2})) == 2
-    assert (await bench.ask("GET", V1 + "userTrades", BTC | {"startTime": 0, "endTime": 8 * 86_400_000}))["code"] == -4166
+    assert (await bench.ask("GET", V1 + "userTrades", BTC | {"startTime": 0, "endTime": 8 * 86_400_000}))[
+        "code"
+    ] == -4166
     assert len(await bench.ask("GET", V1 + "allOrders", BTC | {"orderId": first.order_id + 1})) == 2
 
 

@@ -16,6 +16,7 @@ ALLOWED = {
     ("adapters/sim/pace.py", "clock"): "the pace of a demo on the wall: decides when, never what",
     ("adapters/files/journal.py", "thread"): "compresses segments that are left; nothing waits for it but the close",
     ("app/cli.py", "clock"): "names the folder of a run, before it begins",
+    ("app/cli_live.py", "clock"): "`status --watch` waits for a second, in a process of its own",
     ("app/demo.py", "clock"): "the display of a demo, and the name of its folder",
     ("app/config_sources.py", "environment"): "settings, read once at the start",
     ("app/observability.py", "environment"): "NO_COLOR, read once at the start",

@@ -90,19 +90,28 @@ def test_a_node_dies_at_the_boundary_that_was_named(effect: int) -> None:
 
 
 def test_the_dying_step_reaches_nobody() -> None:
+    ran: list[str] = []
+    fenced: list[str] = []
+
+    async def child() -> None:
+        ran.append("a task")
+
     async def daemon(loop: VirtualLoop) -> None:
         _, writer = await asyncio.open_connection("127.0.0.1", PORT)
         try:
             writer.write(b"last words")
         finally:
-            asyncio.create_task(asyncio.sleep(0))  # noqa: RUF006  it must not start
-            loop.call_soon(writer.write, b"from beyond")
-            with pytest.raises(Killed):
-                loop.point("any effect")
-            with pytest.raises(Killed):
-                writer.write(b"from beyond")
+            loop.call_soon(ran.append, "a callback")
+            loop.call_later(1, ran.append, "a timer")
+            asyncio.create_task(child())  # noqa: RUF006  it must not start
+            for effect in (lambda: loop.point("any effect"), lambda: writer.write(b"from beyond")):
+                try:
+                    effect()
+                    ran.append("an effect")
+                except Killed as fence:
+                    fenced.append(str(fence))
             await asyncio.sleep(1)
-            writer.write(b"later")
+            ran.append("the rest")
 
     async def main(loop: VirtualLoop) -> list[bytes]:
         heard = await peer(loop)
@@ -114,6 +123,8 @@ def test_the_dying_step_reaches_nobody() -> None:
     outcome = run(main, 0)
     assert outcome.result == [b"last words"]
     assert outcome.errors == ()
+    assert ran == []
+    assert fenced == ["daemon: dead at any effect", "daemon: dead at net.write before"]
 
 
 def test_a_name_lives_again_and_dies_by_its_own_plan() -> None:

@@ -130,6 +130,38 @@ def test_timers_fire_at_their_exact_times() -> None:
     assert run(main, 0).result == [0.0] * 6
 
 
+def test_timers_close_together_fire_apart_and_those_of_one_instant_together() -> None:
+    async def main(loop: VirtualLoop) -> list[tuple[float, float]]:
+        fired: list[tuple[float, float]] = []
+        for due_s in (5.0, 5.0, 5.0 + 1e-9, 5.0 + 1e-15 * 5, 1e6, 1e6 + 1e-9, 3e7):
+            loop.call_at(due_s, lambda due_s=due_s: fired.append((due_s, loop.time())))
+        await asyncio.sleep(4e7)
+        return fired
+
+    fired = run(main, 0).result
+    assert len(fired) == 7
+    assert all(due_s == at_s for due_s, at_s in fired)
+
+
+def test_the_digest_is_of_the_bytes_too() -> None:
+    def sends(data: bytes) -> str:
+        async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read()
+            writer.close()
+
+        async def main(_: VirtualLoop) -> None:
+            async with await asyncio.start_server(take, "127.0.0.1", 9000):
+                _, writer = await asyncio.open_connection("127.0.0.1", 9000)
+                writer.write(data)
+                await asyncio.sleep(1)
+                writer.close()
+
+        return run(main, 0).digest
+
+    assert sends(b"abc") == sends(b"abc")
+    assert sends(b"abc") != sends(b"abd")
+
+
 def test_a_lost_wake_up_is_a_deadlock_that_names_who_waits() -> None:
     async def waits_for_nobody(loop: VirtualLoop) -> None:
         await loop.create_future()

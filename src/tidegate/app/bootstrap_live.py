@@ -7,7 +7,7 @@ import asyncio
 import os
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -64,6 +64,7 @@ class World:
     connector: Callable[[], aiohttp.BaseConnector] | None = None
     transport: Callable[[str], WsTransport] | None = None
     journal: Callable[[FileJournal], Journal] = lambda files: files
+    lock: Callable[[Path], AbstractContextManager[object]] = ProcessLock
     on_call: Callable[[Call], None] | None = None
 
 
@@ -190,29 +191,13 @@ def recover(
     *,
     fresh: bool = False,
 ) -> Recovered:
-    """The one start: a fresh kernel, or the one that the newest journal under ``root`` leads to.
+    """The one start: a kernel that goes on where the newest journal under ``root`` ends, and a journal of its own.
 
     Each start has a journal of its own, named by its generation: it begins with what the one before led to, so that
-    reading back never goes further than one process, whatever was configured then. The last one is replayed by a
-    kernel configured as its header says. The generation is the time of the start, above every one that was there.
-    A ``fresh`` start takes over no more than that: for an account that did not outlive its process.
-    Raises ``JournalError``.
+    reading back never goes further than one process, whatever was configured then. A ``fresh`` start takes over no
+    more than the generation: for an account that did not outlive its process. Raises ``JournalError``.
     """
-    gen, notes, snapshot = now_ns // SECOND_NS, list[str](), None
-    last = newest_journal(root)
-    if last is not None:
-        reader, old = journal_reader(last)
-        snapshot = None if fresh else _replayed(reader, old)
-        gen = max(gen, reader.header.gen + 1)
-        notes += reader.notes
-    kernel = Kernel(kernel_settings(settings, gen), instruments, strategy_specs(settings), StepFeeder())
-    if snapshot is not None:
-        try:
-            kernel.load(snapshot)
-        except InvariantBroken as error:
-            kernel = Kernel(kernel_settings(settings, gen), instruments, strategy_specs(settings), StepFeeder())
-            kernel.load_account(snapshot)
-            notes.append(f"other strategies or contracts: books and orders go on, wishes begin anew ({error})")
+    kernel, gen, notes = recovered_kernel(settings, instruments, root, now_ns, fresh=fresh)
     header = JournalHeader(settings.account, gen, settings.as_dict(), settings.digest(), tuple(instruments.values()))
     kept = settings.journal
     files = FileJournal.create(
@@ -224,6 +209,39 @@ def recover(
         fsync=kept.fsync,
     )
     return Recovered(kernel, files, gen, notes)
+
+
+def recovered_kernel(
+    settings: Settings,
+    instruments: Mapping[InstrumentId, Instrument],
+    root: Path,
+    now_ns: Nanos,
+    *,
+    fresh: bool = False,
+) -> tuple[Kernel, int, list[str]]:
+    """A kernel as configured now, with what the newest journal under ``root`` leads to; its generation; notes.
+
+    The journal is replayed by a kernel configured as its header says. The generation is the time of the start, above
+    every one that was there. Nothing is written. Raises ``JournalError``.
+    """
+    gen, notes, snapshot = now_ns // SECOND_NS, list[str](), None
+    last = newest_journal(root)
+    if last is not None:
+        reader, old = journal_reader(last)
+        snapshot = None if fresh else _replayed(reader, old)
+        gen = max(gen, reader.header.gen + 1)
+    while (root / f"{gen:012d}").exists():  # a start that a crash ended before it had a journal
+        gen += 1
+        notes += reader.notes
+    kernel = Kernel(kernel_settings(settings, gen), instruments, strategy_specs(settings), StepFeeder())
+    if snapshot is not None:
+        try:
+            kernel.load(snapshot)
+        except InvariantBroken as error:
+            kernel = Kernel(kernel_settings(settings, gen), instruments, strategy_specs(settings), StepFeeder())
+            kernel.load_account(snapshot)
+            notes.append(f"other strategies or contracts: books and orders go on, wishes begin anew ({error})")
+    return kernel, gen, notes
 
 
 def newest_journal(root: Path) -> Path | None:
@@ -260,7 +278,7 @@ async def live_parts(
     async with AsyncExitStack() as stack:
         access = await stack.enter_async_context(open_access(settings, mode, world))
         state = state_folder(settings, mode)
-        stack.enter_context(ProcessLock(lock_path(access, state)))
+        stack.enter_context(world.lock(lock_path(access, state)))
         await measure(access.rest)
         notes = [] if mode == "paper" else await check_key(access)
         transport, counters = transport_of(settings, world), Counters()
@@ -285,7 +303,7 @@ async def live_parts(
                 settings.venue.leverage,
             )
         else:
-            venue = _binance_venue(settings, access, transport, world, counters, on_notice)
+            venue = binance_venue(settings, access, transport, world, counters, on_notice)
             instruments = {each.id: each for each in await venue.instruments()}
         found = recover(settings, instruments, state / "journal", world.clock.now_ns(), fresh=mode == "paper")
         bar = BarSpec.of(settings.timeframe)
@@ -327,14 +345,15 @@ def lock_path(access: Access, state: Path) -> Path:
     return user_data_path("tidegate-locks", appauthor=False) / f"{access.fingerprint}.lock"
 
 
-def _binance_venue(
+def binance_venue(
     settings: Settings,
     access: Access,
     transport: WsTransport,
     world: World,
-    counters: Counters,
-    on_notice: Callable[[Alert], None],
+    counters: Counters | None = None,
+    on_notice: Callable[[Alert], None] = lambda _: None,
 ) -> BinanceVenue:
+    """The venue over an access; its streams open with ``start``."""
     ws_api: tuple[str, Signer] | None = None
     if settings.venue.order_entry == "websocket" and access.signer is not None:
         ws_api = (access.endpoints.ws_api, access.signer)

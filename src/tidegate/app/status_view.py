@@ -49,7 +49,7 @@ def _headline(status: Mapping[str, Any]) -> RenderableType:
 def _table(title: str, rows: list[dict[str, Any]]) -> Table:
     table = Table(title=title, title_justify="left")
     for key in rows[0]:
-        table.add_column(key.replace("_", " "))
+        table.add_column(key.replace("_", " "), overflow="fold", no_wrap=key == "id")
     for row in rows:
         table.add_row(*("-" if value is None else str(value) for value in row.values()))
     return table

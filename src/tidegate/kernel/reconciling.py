@@ -54,6 +54,7 @@ _EXPLAIN_WITHIN_NS = 5 * SECOND_NS
 _PAGE_AFTER_NS = 60 * SECOND_NS
 _STUCK_NS = 10 * SECOND_NS
 _MOST_UNDER_WAY = 4
+_ORPHANS_NS = 4 * SECOND_NS
 _INCOME_OVERLAP_NS = 600 * SECOND_NS
 
 
@@ -85,6 +86,8 @@ class ReconcilingState:
     last_full_ns: Nanos = 0
     last_reconciled_ns: Nanos = 0
     income_from_ns: Nanos = 0
+    audit_at_ns: Nanos = 0
+    exposed: bool = False
     verified: dict[InstrumentId, int] = field(default_factory=dict)
     foreign: list[Foreign] = field(default_factory=list)
     wallet_said: Decimal = ZERO
@@ -168,11 +171,26 @@ class Reconciling:
     def wind(self, out: list[Command]) -> None:
         """Set the next audit: soon while anything is at stake."""
         busy = bool(self._trading.positions.open) or any(True for _ in self._trading.blotter)
-        wait_ns = self._timing.audit_busy_ns if busy else self._timing.audit_idle_ns
-        out.append(SetTimer(AUDIT_TIMER, self._trading.now_ns + wait_ns))
+        self._audit_in(self._timing.audit_busy_ns if busy else self._timing.audit_idle_ns, out)
+
+    def _audit_in(self, wait_ns: Nanos, out: list[Command]) -> None:
+        self.state.audit_at_ns = self._trading.now_ns + wait_ns
+        out.append(SetTimer(AUDIT_TIMER, self.state.audit_at_ns))
+
+    def _hurry(self, out: list[Command]) -> None:
+        """The first order brings the audit nearer; when the last position is gone, soon no stop may be left."""
+        state, trading = self.state, self._trading
+        exposed = bool(trading.positions.open)
+        if state.exposed and not exposed:
+            self._audit_in(_ORPHANS_NS, out)
+        elif state.audit_at_ns > trading.now_ns + self._timing.audit_busy_ns and any(True for _ in trading.blotter):
+            self._audit_in(self._timing.audit_busy_ns, out)
+        state.exposed = exposed
 
     def wanted(self, out: list[Command]) -> None:
         """Ask for what doubts, a sweep or a refused exit wish to see."""
+        if self._timing.enabled:
+            self._hurry(out)
         if self._halting.wants_snapshot:
             self._halting.snapshot_asked(self.ask("kill", "sweep", out))
         if self._resolving.wants_snapshot:

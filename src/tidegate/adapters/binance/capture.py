@@ -163,27 +163,30 @@ class CaptureReplay:
         }
 
     def run(self, damage: Damage | None = None, at: int = -1) -> CaptureReport:
-        """Replay; with ``damage`` the depth message number ``at`` (and the one after it, when swapped) is damaged."""
+        """Replay. With ``damage``, of the depth messages alone, and number ``at`` of them is damaged."""
         depth: list[DepthUpdate] = []
         for recv_ns, raw in read_capture(self._files):
             self.report.messages += 1
-            line = _read(raw, self.report.messages)
+            if damage is not None and b"depthUpdate" not in raw and b"lastUpdateId" not in raw:
+                continue
+            line = _decode(_LINE, raw, self.report.messages)
             if line.last_update_id is not None:
                 self._count("snapshot")
-                snapshot = _SNAPSHOT(raw)
+                snapshot = _decode(_SNAPSHOT, raw, self.report.messages)
                 self._venue.snapshot(snapshot)
                 self.sync.snapshot(snapshot)
                 continue
             payload = line.data if line.stream else raw
-            event = _HEAD(payload).e
-            self._count(event)
-            if event not in _DECODERS:
+            kind = _decode(_HEAD, payload, self.report.messages).e
+            self._count(kind)
+            if kind not in _DECODERS:
                 continue
-            if event == "depthUpdate":
-                depth.append(_DECODERS[event](payload))
+            event = _decode(_DECODERS[kind], payload, self.report.messages)
+            if kind == "depthUpdate":
+                depth.append(event)
                 self._depth(depth, damage, at)
             else:
-                self._other(event, _DECODERS[event](payload), recv_ns)
+                self._other(kind, event, recv_ns)
         return self._finish()
 
     def _depth(self, seen: list[DepthUpdate], damage: Damage | None, at: int) -> None:
@@ -243,9 +246,9 @@ class CaptureReplay:
         return report
 
 
-def _read(raw: bytes, number: int) -> _Line:
+def _decode(read: Callable[[Any], Any], raw: bytes | msgspec.Raw, number: int) -> Any:
     try:
-        return _LINE(raw)
+        return read(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise DataError(f"message {number} of the capture cannot be read: {error}") from None
 

@@ -19,6 +19,7 @@ from tidegate.adapters.binance.rest import BinanceRest
 from tidegate.adapters.binance.signing import Ed25519Signer, Signer, wsapi_payload
 from tidegate.adapters.binance.ws_transport import LinkLost, WsConnection, WsTransport
 from tidegate.domain.ids import Nanos
+from tidegate.domain.secret import Secret
 
 T = TypeVar("T")
 
@@ -33,6 +34,7 @@ METHODS: Final[Mapping[tuple[str, str], str]] = {
 
 _ANSWER_S: Final = 3.0
 _HANDSHAKE_WEIGHT: Final = 5
+_LOG_ON_WINDOW_MS: Final = 5000
 
 
 class _Answer(msgspec.Struct, gc=False):
@@ -90,13 +92,11 @@ class WsApi:
         if ask.expires_ns is not None and self._clock.now_ns() >= ask.expires_ns:
             raise NotSent("expired before it was signed")
         stamp_ms = self._clock.now_ms()
-        fields: dict[str, str | int | bool] = dict(params)
-        fields |= {"recvWindow": ask.recv_window_ms, "timestamp": stamp_ms}
-        if not self._logged_on:
-            self._sign(fields)
+        verb = METHODS[method, path]
+        name, request = self._written(verb, dict(params), ask.recv_window_ms, stamp_ms, signed=not self._logged_on)
         if ask.on_sent is not None:
             ask.on_sent(stamp_ms * NS_PER_MS)
-        found = await self._ask(connection, METHODS[method, path], fields)
+        found = await self._ask(connection, verb, name, request)
         return self._read(found, answer, ask.context)
 
     async def close(self) -> None:
@@ -132,35 +132,43 @@ class WsApi:
         return connection
 
     async def _log_on(self, connection: WsConnection) -> None:
-        fields: dict[str, str | int | bool] = {"recvWindow": 5000, "timestamp": self._clock.now_ms()}
-        self._sign(fields)
+        name, request = self._written("session.logon", {}, _LOG_ON_WINDOW_MS, self._clock.now_ms(), signed=True)
         try:
-            found = await self._ask(connection, "session.logon", fields)
+            found = await self._ask(connection, "session.logon", name, request)
             self._read(found, dict[str, Any], Context.QUERY)
         except Unknown as error:
             await self._lose(connection, error.detail)
             raise NotSent(f"log-on: {error.detail}") from None
         self._logged_on = True
 
-    def _sign(self, fields: dict[str, str | int | bool]) -> None:
-        fields["apiKey"] = self._signer.api_key
-        fields["signature"] = self._signer.sign_plain(wsapi_payload(fields))
-
-    async def _ask(self, connection: WsConnection, method: str, fields: Mapping[str, str | int | bool]) -> _Answer:
-        """Write one request and wait for its answer. Once it was handed over, its failure is unknown."""
+    def _written(
+        self, verb: str, fields: dict[str, str | int | bool], window_ms: int, stamp_ms: int, *, signed: bool
+    ) -> tuple[str, Secret]:
+        """The name of a request, and its text: hidden, for it holds our key."""
         self._number += 1
         name = f"t{self._number}"
+        fields |= {"recvWindow": window_ms, "timestamp": stamp_ms}
+        if signed:
+            fields["apiKey"] = self._signer.api_key
+            fields["signature"] = self._signer.sign_plain(wsapi_payload(fields))
+        return name, Secret(msgspec.json.encode({"id": name, "method": verb, "params": fields}).decode())
+
+    async def _ask(self, connection: WsConnection, verb: str, name: str, request: Secret) -> _Answer:
+        """Write one request and wait for its answer. Once it was handed over, its failure is unknown.
+
+        A connection that leaves a request without an answer is not used again.
+        """
         waiting: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
         self._waiting[name] = waiting
-        request = msgspec.json.encode({"id": name, "method": method, "params": fields}).decode()
         try:
             async with asyncio.timeout(_ANSWER_S):
-                await connection.send(request)
+                await connection.send(request.reveal())
                 return await waiting
         except TimeoutError:
-            raise Unknown(f"{method}: no answer in {_ANSWER_S:g} s") from None
+            self._background.spawn(self._lose(connection, "a request had no answer"))
+            raise Unknown(f"{verb}: no answer in {_ANSWER_S:g} s") from None
         except LinkLost as error:
-            raise Unknown(f"{method}: {error}") from None
+            raise Unknown(f"{verb}: {error}") from None
         finally:
             self._waiting.pop(name, None)
 

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Final
 
-from tidegate.adapters.localnet.accounts import Account, leg_of
+from tidegate.adapters.localnet.account import Account
 from tidegate.adapters.localnet.algo_orders import KINDS, TRAILING, WITH_LIMIT, AlgoOrder
+from tidegate.adapters.localnet.books import leg_of
 from tidegate.adapters.localnet.errors import ApiError
 from tidegate.adapters.localnet.filters import check_band, check_notional, check_price, check_qty, max_orders
 from tidegate.adapters.localnet.orders import Order, Places

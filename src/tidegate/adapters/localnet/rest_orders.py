@@ -6,9 +6,10 @@ from typing import Any, Final
 import msgspec
 
 from tidegate.adapters.localnet import entry
-from tidegate.adapters.localnet.accounts import Account, Accounts, Trade
+from tidegate.adapters.localnet.accounts import Account, Accounts
 from tidegate.adapters.localnet.algo_orders import AlgoOrder
 from tidegate.adapters.localnet.auth import as_text
+from tidegate.adapters.localnet.books import Trade
 from tidegate.adapters.localnet.errors import ApiError
 from tidegate.adapters.localnet.events import Json
 from tidegate.adapters.localnet.routes import ApiRequest, ApiResponse, Handler, Route, Routes, Security

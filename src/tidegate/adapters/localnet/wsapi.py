@@ -129,7 +129,7 @@ class WsApi:
             if not isinstance(message, dict):
                 raise ValueError
             request_id = message.get("id")
-            params = message.get("params") or {}
+            params = message.get("params", {})
             if not isinstance(params, dict):
                 raise ValueError
             tells = as_text(params.get("returnRateLimits", tells)).lower() == "true"

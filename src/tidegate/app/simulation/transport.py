@@ -95,11 +95,10 @@ class SimTransport(asyncio.Transport):
         self._wires, self._loop, self._flow, self._label = wires, wires.loop, flow, str(flow)
         self._protocol: asyncio.Protocol | None = None
         self._on_lost: Callable[[SimTransport], None] | None = None
-        self._arrivals: deque[tuple[float, Payload]] = deque()
+        self._arrivals: deque[tuple[float, Payload]] = deque()  # in the order of writing: who is late holds up the rest
         self._timer: asyncio.TimerHandle | None = None
         self._held: deque[Payload] = deque()
         self._retransmit: asyncio.TimerHandle | None = None
-        self._last_s = 0.0
         self._unread_bytes = 0  # written by this end, not yet taken by the other
         self._high_bytes, self._low_bytes = 64 << 10, 16 << 10
         self._closing = self._lost = self._eof_sent = self._reading_paused = self._writing_paused = False
@@ -169,9 +168,9 @@ class SimTransport(asyncio.Transport):
         """Send ``data``: an effect boundary before and after."""
         if self._eof_sent:
             raise RuntimeError("cannot write after write_eof()")
+        self._wires.point("net.write before")
         if not data or self._closing:
             return
-        self._wires.point("net.write before")
         payload = bytes(data)
         self._send(payload)
         self._flow.sent_bytes += len(payload)
@@ -231,8 +230,7 @@ class SimTransport(asyncio.Transport):
             elif self._held:
                 self._held.append(part)
             elif part:
-                self._last_s = max(self._last_s, now_s + delay_s)
-                self.peer._arriving(self._last_s, part)
+                self.peer._arriving(now_s + delay_s, part)
 
     def _hold(self, payload: Payload) -> None:
         self._held.append(payload)

@@ -1,0 +1,112 @@
+"""The laws of the live path: whatever requests, answers, events and the process itself suffer, the books become the
+venue's, every position is guarded once, nothing is executed twice, and nothing is forgotten."""
+
+from dataclasses import dataclass
+from decimal import Decimal
+from random import Random
+from typing import Any
+
+import pytest
+
+from tests.fakes.live import HIDDEN, LATE, LOST_ANSWER, LOST_REQUEST, NOT_SENT, Fault, LiveWorld, world
+from tests.unit.kernel.worlds import BTC
+from tidegate.domain.messages import Alert, NotPlaced, TakeSnapshot, VenueState, VenueStatus
+from tidegate.domain.orders import ApprovedOrder, CancelOrder, OrderState, RejectCause
+from tidegate.domain.signals import Signal
+from tidegate.kernel.lifecycle import State
+
+WISHES = [None, None, Signal(1.0), Signal(-1.0), Signal(0.0), Signal(1.0, 97.0), Signal(-1.0, 103.0)]
+FAULTS = [None, None, None, LOST_ANSWER, LOST_REQUEST, LATE, NOT_SENT, RejectCause.OVERLOADED, RejectCause.CLOCK]
+STEPS = ["bar", "bar", "bar", "move", "wait", "restart", "restart", "lose", "down", "liquidation"]
+PRICES = [84.0, 96.0, 99.0, 101.0, 104.0, 116.0, 100.0]
+WAITS_S = [0.005, 0.03, 0.3, 2.5, 9.0, 70.0]
+
+
+@dataclass
+class Trouble:
+    """Seeded trouble: what becomes of each request, and whether events are lost."""
+
+    dice: Random
+    on: bool = True
+    losing: bool = False
+
+    def fault(self, request: ApprovedOrder | CancelOrder | TakeSnapshot) -> Fault:
+        if not self.on:
+            return None
+        if isinstance(request, TakeSnapshot):
+            return self.dice.choice([None, None, None, LOST_REQUEST])
+        found = self.dice.choice(FAULTS)
+        if isinstance(request, CancelOrder):
+            return found if found in (LOST_ANSWER, LOST_REQUEST) else None
+        return HIDDEN if request.order_type.conditional and found == LATE else found
+
+    def lost(self, event: Any) -> bool:
+        return self.losing and type(event).__name__ in ("OrderFilled", "OrderCanceled", "OrderTriggered")
+
+
+def within(it: LiveWorld) -> None:
+    """No more than was ever wished for is held, at any moment."""
+    assert abs(it.positions[BTC]) <= 1, it.positions
+
+
+def troubled_days(seed: int) -> LiveWorld:
+    """Days full of trouble, then an hour without."""
+    dice = Random(seed)
+    trouble = Trouble(dice)
+    it = world(*dice.choices(WISHES, k=dice.randint(4, 12)), faults=trouble.fault)
+    it.events_lost = trouble.lost
+    it.start(dice.choice([0.0, 0.01, 1.0]))
+    for _ in range(dice.randint(1, 14)):
+        match dice.choice(STEPS):
+            case "bar":
+                it.bar()
+            case "move":
+                it.move(dice.choice(PRICES))
+            case "wait":
+                it.run(dice.choice(WAITS_S))
+            case "restart":
+                it.restart()
+                it.run(dice.choice([0.0, 0.03, 1.0, 12.0]))
+            case "lose":
+                trouble.losing = not trouble.losing
+            case "down":
+                state = dice.choice([VenueState.DOWN, VenueState.UP])
+                it.give(VenueStatus(state, "", it.now_ns, it.now_ns))
+            case "liquidation" if it.positions[BTC]:
+                it.liquidate(tell=dice.choice([True, False]))
+        within(it)
+    trouble.on = trouble.losing = False
+    it.give(VenueStatus(VenueState.UP, "", it.now_ns, it.now_ns))
+    return it
+
+
+def settled(it: LiveWorld) -> None:
+    within(it)
+    it.sound()
+    assert it.kernel.state is State.READY, it.kernel.holds
+    assert it.kernel.unresolved == ()
+    assert all(order.state is OrderState.WORKING for order in it.kernel.open_orders)
+    assert all(each.id not in it.orders for each in it.of(NotPlaced))
+    assert sum((trade.side.sign * trade.qty for trade in it.trades), Decimal(0)) == it.positions[BTC]
+
+
+@pytest.mark.parametrize("part", range(8))
+def test_whatever_happens_the_books_become_the_venues_and_nothing_is_done_twice(part: int) -> None:
+    for seed in range(part * 40, part * 40 + 40):
+        it = troubled_days(seed)
+        it.run(3000)
+        settled(it)
+        it.bar()
+        it.run(20)
+        it.sound()
+
+
+def test_the_days_are_troubled_enough() -> None:
+    proved = adjusted = spared = 0
+    for seed in range(60):
+        it = troubled_days(seed)
+        proved += len(it.of(NotPlaced))
+        spared += sum(1 for each in it.of(Alert) if each.subject == "recovered")
+        adjusted += len(it.kernel.unresolved)
+    assert proved > 20
+    assert adjusted > 5
