@@ -23,7 +23,9 @@ from tidegate.domain.messages import (
     Alert,
     Command,
     Event,
+    Halt,
     KernelSnapshot,
+    NotPlaced,
     Operation,
     OperatorCommand,
     SetTimer,
@@ -93,6 +95,7 @@ class LiveWorld:
     mode: AccountMode = AccountMode()
     contract_settings: tuple[ContractSetting, ...] = ()
     income: list[Any] = field(default_factory=list)
+    dies: Callable[[Event], int | None] = lambda _: None  # after how many commands of this event the process dies
     events_lost: Callable[[Event], bool] = lambda _: False
 
     def __post_init__(self) -> None:
@@ -125,11 +128,16 @@ class LiveWorld:
         return self.give(OperatorCommand(operation, self.now_ns, self.now_ns, detail))
 
     def give(self, event: Event) -> list[Command]:
+        left = self.dies(event)
+        before = None if left is None else self.kernel.snapshot()
         commands = tuple(self.kernel.handle(event))
         self.said += commands
         self.log.append((event, commands))
-        for command in commands:
+        for command in commands if left is None else commands[:left]:
             self._carry_out(command)
+        if before is not None:
+            durable = any(isinstance(each, ApprovedOrder | Halt | NotPlaced) for each in commands)
+            self.restart(self.kernel.snapshot() if durable else before)
         return list(commands)
 
     def bar(self, price: float | None = None, instrument: InstrumentId = BTC) -> list[Command]:
@@ -166,11 +174,10 @@ class LiveWorld:
     def post(self, event: Event, delay_ns: Nanos = LATENCY_NS) -> None:
         heapq.heappush(self._mail, (self.now_ns + delay_ns, next(self._tickets), event))
 
-    def restart(self, *, start: bool = True) -> "LiveWorld":
+    def restart(self, kept: KernelSnapshot | None = None, *, start: bool = True) -> "LiveWorld":
         """The process dies and comes back: a new generation, nothing on the way, no timers."""
         old = self._fresh(self.gen)
-        kept: KernelSnapshot = self.kernel.snapshot()
-        old.load(kept)
+        old.load(kept or self.kernel.snapshot())
         self.gen += 1
         self.kernel = self._fresh(self.gen)
         self.kernel.load(old.snapshot())

@@ -10,7 +10,7 @@ import pytest
 
 from tests.fakes.live import HIDDEN, LATE, LOST_ANSWER, LOST_REQUEST, NOT_SENT, Fault, LiveWorld, world
 from tests.unit.kernel.worlds import BTC
-from tidegate.domain.messages import Alert, NotPlaced, TakeSnapshot, VenueState, VenueStatus
+from tidegate.domain.messages import Alert, NotPlaced, OperatorCommand, TakeSnapshot, VenueState, VenueStatus
 from tidegate.domain.orders import ApprovedOrder, CancelOrder, OrderState, RejectCause
 from tidegate.domain.signals import Signal
 from tidegate.kernel.lifecycle import State
@@ -40,13 +40,19 @@ class Trouble:
             return found if found in (LOST_ANSWER, LOST_REQUEST) else None
         return HIDDEN if request.order_type.conditional and found == LATE else found
 
+    def dies(self, event: Any) -> int | None:
+        """The process dies now and then, with some of its commands carried out; not in the middle of coming back."""
+        if not self.on or isinstance(event, OperatorCommand) or self.dice.random() > 0.01:
+            return None
+        return self.dice.randint(0, 3)
+
     def lost(self, event: Any) -> bool:
         return self.losing and type(event).__name__ in ("OrderFilled", "OrderCanceled", "OrderTriggered")
 
 
 def within(it: LiveWorld) -> None:
-    """No more than was ever wished for is held, at any moment."""
-    assert abs(it.positions[BTC]) <= 1, it.positions
+    """Never more than one flip that a stop has overtaken: nothing was executed twice."""
+    assert abs(it.positions[BTC]) <= 2, it.positions
 
 
 def troubled_days(seed: int) -> LiveWorld:
@@ -54,7 +60,7 @@ def troubled_days(seed: int) -> LiveWorld:
     dice = Random(seed)
     trouble = Trouble(dice)
     it = world(*dice.choices(WISHES, k=dice.randint(4, 12)), faults=trouble.fault)
-    it.events_lost = trouble.lost
+    it.events_lost, it.dies = trouble.lost, trouble.dies
     it.start(dice.choice([0.0, 0.01, 1.0]))
     for _ in range(dice.randint(1, 14)):
         match dice.choice(STEPS):
@@ -81,8 +87,8 @@ def troubled_days(seed: int) -> LiveWorld:
 
 
 def settled(it: LiveWorld) -> None:
-    within(it)
     it.sound()
+    assert abs(it.positions[BTC]) <= 1, it.positions
     assert it.kernel.state is State.READY, it.kernel.holds
     assert it.kernel.unresolved == ()
     assert all(order.state is OrderState.WORKING for order in it.kernel.open_orders)
@@ -94,7 +100,7 @@ def settled(it: LiveWorld) -> None:
 def test_whatever_happens_the_books_become_the_venues_and_nothing_is_done_twice(part: int) -> None:
     for seed in range(part * 40, part * 40 + 40):
         it = troubled_days(seed)
-        it.run(3000)
+        it.run(3800)
         settled(it)
         it.bar()
         it.run(20)

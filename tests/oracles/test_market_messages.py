@@ -194,7 +194,7 @@ def translated(event: Any) -> Any:
 def closed_candle(instrument: str, candle: wire.Candle) -> Bar:
     """The candle, had it closed. The published one opens below its low: that is refused, and repaired here."""
     if candle.open < candle.low:
-        with pytest.raises(InvalidBar, match="low 0.0015"):
+        with pytest.raises(InvalidBar, match=r"low 0\.0015"):
             translate.candle_bar(instrument, msgspec.structs.replace(candle, closed=True), RECV)
         candle = msgspec.structs.replace(candle, low=candle.open)
     bar = translate.candle_bar(instrument, msgspec.structs.replace(candle, closed=True), RECV)

@@ -6,7 +6,7 @@ Everything that touches the outside comes in through ``World``, so that the same
 import asyncio
 import os
 import random
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -27,7 +27,7 @@ from tidegate.adapters.binance.venue import BinanceVenue, VenueSettings
 from tidegate.adapters.binance.ws_transport import PicowsTransport, WebsocketsTransport, WsTransport
 from tidegate.adapters.files.journal import FileJournal
 from tidegate.adapters.files.journal_lines import JournalHeader
-from tidegate.adapters.files.journal_reader import JournalReader
+from tidegate.adapters.files.journal_reader import JournalReader, read_journal
 from tidegate.adapters.sim.paper import PaperVenue
 from tidegate.adapters.system.clock import ClockTimers, SystemClock
 from tidegate.adapters.system.credentials import Credentials, read_credentials
@@ -248,6 +248,13 @@ def newest_journal(root: Path) -> Path | None:
     """The journal of the last start that got as far as to begin one."""
     folders = sorted(root.iterdir(), reverse=True) if root.is_dir() else []
     return next((folder for folder in folders if folder.is_dir() and any(folder.glob("ledger-*.log*"))), None)
+
+
+def journals(root: Path) -> Iterator[JournalReader]:
+    """The journals under ``root`` that have begun, oldest first. Raises ``JournalError``."""
+    for folder in sorted(root.iterdir()) if root.is_dir() else []:
+        if folder.is_dir() and any(folder.glob("ledger-*.log*")):
+            yield read_journal(folder)
 
 
 def _replayed(reader: JournalReader, kernel: Kernel) -> KernelSnapshot:

@@ -1,12 +1,20 @@
 """The composition root of the local exchange: its market is invented, or stored bars that are played again."""
 
-from collections.abc import Callable, Iterator
+import random
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 from tidegate.adapters.files.history import DataFolder
 from tidegate.adapters.files.instruments import infer_instrument
+from tidegate.adapters.localnet.admin import books_of
+from tidegate.adapters.localnet.fault_rules import fault_of
+from tidegate.adapters.localnet.market import MarketConfig
 from tidegate.adapters.localnet.serve import ServeOptions, serve
+from tidegate.adapters.localnet.server import LocalExchange, LocalnetConfig
+from tidegate.adapters.localnet.streams import StreamConfig
 from tidegate.adapters.system.clock import SystemClock
 from tidegate.app.config_fields import normalise_symbol
 from tidegate.domain.errors import ConfigError
@@ -14,6 +22,7 @@ from tidegate.domain.ids import InstrumentId
 from tidegate.domain.instrument import Instrument
 from tidegate.domain.margin import DEFAULT_BRACKETS
 from tidegate.domain.market import BarSpec
+from tidegate.ports import Clock
 from tidegate.quant.bars import BarTable
 from tidegate.simulator.synthetic import DEFAULT_UNIVERSE
 
@@ -71,3 +80,75 @@ def _market(options: LocalnetOptions) -> "tuple[tuple[Instrument, ...], Callable
         infer_instrument(name, folder.bars(name, bar, 0, _FOREVER_NS), DEFAULT_BRACKETS) for name in wanted
     )
     return instruments, lambda name: folder.bars(InstrumentId(name), bar, 0, _FOREVER_NS)
+
+
+# ---- a local exchange in our own hands: simulated runs --------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """What is held in one contract, and how much of it resting stops would close."""
+
+    qty: Decimal
+    covered: Decimal
+
+
+class SimulatedVenue:
+    """A local exchange on somebody else's clock and loop, with its books open. ``exchange`` is the thing itself."""
+
+    def __init__(
+        self, clock: Clock, seed: int, symbols: Sequence[str], *, tick_ms: int, history_bars: int, ping_s: float
+    ) -> None:
+        instruments = tuple(each for each in DEFAULT_UNIVERSE if each.id in symbols)
+        market = MarketConfig(seed, instruments, tick_ms=tick_ms, history_bars=history_bars)
+        config = LocalnetConfig(market, StreamConfig(ping_s=ping_s, pong_timeout_s=4 * ping_s), kline_ms=-1)
+        self.exchange = LocalExchange(config, clock, random.Random(f"{seed}:venue"))
+        self.account = next(iter(self.exchange.accounts))
+
+    async def start(self, port: int) -> None:
+        """Listen and let the market run."""
+        await self.exchange.start(port=port)
+
+    async def close(self) -> None:
+        """Stop for good."""
+        await self.exchange.close()
+
+    def add_faults(self, faults: Sequence[object]) -> None:
+        """Put faults in force, as a scenario file names them. Raises ``ConfigError``."""
+        for number, each in enumerate(faults, 1):
+            self.exchange.faults.add(fault_of(each, f"fault {number}"))
+
+    def clear_faults(self) -> None:
+        """From now on the venue answers truthfully."""
+        self.exchange.faults.clear()
+
+    @property
+    def injected(self) -> dict[str, int]:
+        """How often each fault has struck."""
+        return dict(sorted(self.exchange.faults.injected.items()))
+
+    @property
+    def errors(self) -> list[str]:
+        """What the fault injection itself could not do."""
+        return list(self.exchange.faults.errors)
+
+    def books(self) -> dict[str, Any]:
+        """The venue's own books of the account: see ``localnet.admin.books_of``."""
+        return books_of(self.account)
+
+    def trades(self) -> list[tuple[str, int, str, Decimal]]:
+        """Every execution: contract, trade id, client id, quantity."""
+        return [(each.symbol, each.trade_id, each.client_id, each.qty) for each in self.account.trades]
+
+    def coverage(self) -> dict[str, Coverage]:
+        """Every contract that is held now."""
+        found: dict[str, Coverage] = {}
+        stops = self.account.algo.open_orders()
+        for symbol in self.account.prices.symbols:
+            for leg in self.account.legs(symbol):
+                held = self.account.exchange.leg_margin(leg).qty
+                if held:
+                    ours = [each for each in stops if each.symbol == symbol and each.side.sign * held < 0]
+                    covered = sum((abs(held) if each.close_position else each.qty for each in ours), Decimal(0))
+                    found[symbol] = Coverage(held, covered)
+        return found

@@ -16,7 +16,7 @@ from tidegate.app.daemon import Connections, Daemon
 from tidegate.app.dispatch import OnAlert
 from tidegate.app.inbox import Observer
 from tidegate.app.tally import plain
-from tidegate.app.watch import Heartbeat, KillSwitch
+from tidegate.app.watch import BEAT_S, LOOK_EVERY_S, Heartbeat, KillSwitch
 from tidegate.domain.ids import InstrumentId, Nanos
 from tidegate.domain.market import Bar, BarSpec, FeedState, MarketEvent
 from tidegate.domain.messages import Alert, Operation, Record, Severity, Subscription
@@ -54,6 +54,16 @@ class LiveParts:
     diagnosis: Callable[[], dict[str, Any]] = dict
     companions: Sequence[Companion] = ()
     notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rhythm:
+    """How often the daemon looks at itself, and what it hears besides bars: less of both for long simulated runs."""
+
+    beat_s: float = BEAT_S
+    look_every_s: float = LOOK_EVERY_S
+    quotes: bool = True
+    marks: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +250,7 @@ async def run_live(
     on_alert: OnAlert = lambda _: None,
     seconds: float | None = None,
     control: bool = True,
+    rhythm: Rhythm = Rhythm(),
 ) -> LiveResult:
     """Run until something asks to stop. ``control`` opens the socket in the state folder."""
     gazette = Gazette()
@@ -248,15 +259,16 @@ async def run_live(
         gazette.alert(alert)
         on_alert(alert)
 
-    heartbeat = Heartbeat(parts.connections.clock, alerted)
-    companions: list[Companion] = [heartbeat.run, lambda: _write_out(parts.write_out), *parts.companions]
+    heartbeat = Heartbeat(parts.connections.clock, alerted, rhythm.beat_s)
+    group_commit = GroupCommit(parts.write_out)
+    companions: list[Companion] = [heartbeat.run, group_commit.run, *parts.companions]
     interval_ns = BarSpec.of(parts.settings.timeframe).interval_ns
     daemon = Daemon(
         parts.kernel,
         parts.journal,
         parts.connections,
-        [Subscription(name, interval_ns) for name in parts.settings.symbols],
-        observers=[gazette, *observers],
+        [Subscription(name, interval_ns, rhythm.quotes, rhythm.marks) for name in parts.settings.symbols],
+        observers=[gazette, group_commit, *observers],
         on_alert=alerted,
         companions=companions,
         deadline_s=seconds,
@@ -265,7 +277,7 @@ async def run_live(
         boot=parts.boot,
     )
     desk = Desk(daemon, parts, gazette, heartbeat)
-    companions.append(KillSwitch(parts.state, desk.kill).run)
+    companions.append(KillSwitch(parts.state, desk.kill, rhythm.look_every_s).run)
     if control:
         companions.append(ControlServer(socket_path(parts.state), desk.verbs()).run)
     daemon.accompany(companions)
@@ -281,8 +293,21 @@ async def run_live(
     return LiveResult(summary, EXIT_LATCHED if parts.kernel.latch is not None else 0)
 
 
-async def _write_out(flush: Callable[[], None]) -> None:
-    """Group commit: what need not be on disk before its effects leaves our memory soon after."""
-    while True:
-        await asyncio.sleep(_WRITE_OUT_S)
-        flush()
+class GroupCommit:
+    """What need not be on disk before its effects leaves our memory soon after: ``_WRITE_OUT_S`` after a record."""
+
+    def __init__(self, flush: Callable[[], None]) -> None:
+        self._flush = flush
+        self._written = asyncio.Event()
+
+    def __call__(self, _: Record) -> None:
+        """There is something to hand over, as an observer of the inbox."""
+        self._written.set()
+
+    async def run(self) -> None:
+        """Hand it over until cancelled."""
+        while True:
+            await self._written.wait()
+            self._written.clear()
+            await asyncio.sleep(_WRITE_OUT_S)
+            self._flush()

@@ -15,8 +15,8 @@ from tidegate.app.dispatch import OnAlert
 from tidegate.domain.messages import Alert, Severity
 from tidegate.ports import Clock
 
-_LOOK_EVERY_S = 0.25
-_BEAT_S = 0.1
+LOOK_EVERY_S = 0.25
+BEAT_S = 0.1
 _KEPT = 6_000
 _LATE_NS = 1_000_000_000
 
@@ -26,9 +26,10 @@ Kill = Callable[[str], Awaitable[None]]
 class KillSwitch:
     """Calls ``kill`` once, with what asked for it. The file stays: it is removed by whoever lifts the latch."""
 
-    def __init__(self, folder: Path, kill: Kill) -> None:
+    def __init__(self, folder: Path, kill: Kill, look_every_s: float = LOOK_EVERY_S) -> None:
         self.path = folder / "KILL"
         self._kill = kill
+        self._look_every_s = look_every_s
         self._signalled = asyncio.Event()
 
     async def run(self) -> None:
@@ -40,31 +41,31 @@ class KillSwitch:
             await self._kill(await self._asked())
             self._signalled.clear()
             while self.path.exists():  # noqa: ASYNC110  a folder tells nobody
-                await asyncio.sleep(_LOOK_EVERY_S)
+                await asyncio.sleep(self._look_every_s)
 
     async def _asked(self) -> str:
         while True:
             if self.path.exists():
                 return f"the file {self.path.name} is in the state folder"
             with suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK_EVERY_S):
+                async with asyncio.timeout(self._look_every_s):
                     await self._signalled.wait()
                     return "SIGUSR1"
 
 
 class Heartbeat:
-    """How late the loop runs what is due: every ``_BEAT_S`` a beat, the last ten minutes are kept."""
+    """How late the loop runs what is due: a beat every ``beat_s``, of which the last ``_KEPT`` are kept."""
 
-    def __init__(self, clock: Clock, on_alert: OnAlert) -> None:
-        self._clock, self._on_alert = clock, on_alert
+    def __init__(self, clock: Clock, on_alert: OnAlert, beat_s: float = BEAT_S) -> None:
+        self._clock, self._on_alert, self._beat_s = clock, on_alert, beat_s
         self._lags_ns: deque[int] = deque(maxlen=_KEPT)
         self.worst_ns = 0
 
     async def run(self) -> None:
         """Beat until cancelled; a lag of a second is told."""
         while True:
-            due_ns = self._clock.monotonic_ns() + int(_BEAT_S * 1e9)
-            await asyncio.sleep(_BEAT_S)
+            due_ns = self._clock.monotonic_ns() + int(self._beat_s * 1e9)
+            await asyncio.sleep(self._beat_s)
             lag_ns = max(0, self._clock.monotonic_ns() - due_ns)
             self._lags_ns.append(lag_ns)
             self.worst_ns = max(self.worst_ns, lag_ns)

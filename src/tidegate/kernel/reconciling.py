@@ -30,7 +30,7 @@ from tidegate.domain.messages import (
     Severity,
     TakeSnapshot,
 )
-from tidegate.domain.orders import OrderAccepted, OrderState
+from tidegate.domain.orders import FillCause, OrderAccepted, OrderState
 from tidegate.execution.reconcile import Difference, Findings, Ours, adjustment, reconcile
 from tidegate.kernel.desk import FOREIGN, Desk
 from tidegate.kernel.halting import Halting
@@ -304,7 +304,8 @@ class Reconciling:
         unexplained = set()
         for fill in found.fills:
             if fill.instrument in trading.desks:
-                if trading.order_of(fill.id) is None and parse_client_order_id(fill.id) is None:
+                named = trading.order_of(fill.id) is not None or parse_client_order_id(fill.id) is not None
+                if not named and fill.cause is FillCause.ORDER:
                     unexplained.add(fill.instrument)
                 self._reports.book_missing(fill, out)
                 state.booked_fills += 1
@@ -511,6 +512,8 @@ class Reconciling:
         )
         out.append(Alert(Severity.INFO, "reconciled", text, now_ns))
         state.booked_fills = state.recovered = 0
+        for desk in self._trading.desks.values():
+            self._trading.reroute(desk, self._trading.last_price(desk), out)
         self.wind(out)
 
     def _next_round(self, out: list[Command]) -> None:

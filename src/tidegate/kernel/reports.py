@@ -233,7 +233,10 @@ class Reports:
             self.retry(desk, out)
             return
         if order.approved.purpose is Purpose.TARGET:
-            trading.forget_target(desk)
+            if order.approved.reduce_only:
+                desk.reroute = True  # less is wanted than is held: that does not wait for the next close
+            else:
+                trading.forget_target(desk)
             trading.reroute(desk, trading.last_price(desk), out)
 
     # ---- rejections ---------------------------------------------------------------------------------------------

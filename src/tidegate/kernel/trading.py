@@ -22,7 +22,7 @@ from tidegate.execution.protection import Protection, closing
 from tidegate.execution.router import Route, SmartOrderRouter
 from tidegate.kernel.barrier import COMPLETE, FIRST, Barrier
 from tidegate.kernel.desk import Desk
-from tidegate.kernel.lifecycle import Lifecycle
+from tidegate.kernel.lifecycle import Lifecycle, State
 from tidegate.kernel.marks import Marks
 from tidegate.kernel.settings import KernelSettings
 from tidegate.kernel.wishes import Feeder, Slot, StrategyManager, StrategySpec
@@ -379,8 +379,10 @@ class Trading:
         """What had to be out of the way first is gone, cancelled or filled: route the target again."""
         if not desk.reroute or self.blotter.working(desk.instrument.id, Purpose.TARGET):
             return
+        if self.live and self.lifecycle.state is State.RECONCILING:
+            return  # as soon as it has passed
         desk.reroute = False
-        if self.lifecycle.trades and not self.blind:
+        if self.lifecycle.trades:
             self.route(desk, self.risk_view(desk, price, self.equity()), out)
 
     def cancel_entries(self) -> Iterator[Command]:

@@ -5,13 +5,12 @@ from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from typing import Any
 
+import ccxt.async_support as over_rest
 import ccxt.pro as ccxt
 from book import Sides, equals_server
-from checks import QTY, SYMBOL, address, below, expect, rate_limited, run_checks, until
+from checks import QTY, SYMBOL, below, expect, rate_limited, run_checks, until
 from rest import SYMBOL as PAIR
 from rest import settings
-
-import ccxt.async_support as over_rest
 
 
 class Pro:
@@ -60,6 +59,15 @@ class Pro:
         expect(cancelled["status"] == "canceled", cancelled)
         return "over the WebSocket API"
 
+    async def market(self) -> str:
+        bought = await self.exchange.create_order_ws(PAIR, "market", "buy", QTY)
+        order = await self.exchange.fetch_order_ws(bought["id"], PAIR)
+        expect(order["status"] == "closed" and order["filled"] == QTY and order["average"] > 0, order)
+        await self.exchange.create_order_ws(PAIR, "market", "sell", QTY, None, {"reduceOnly": True})
+        positions = await self.exchange.fetch_positions_ws([PAIR])
+        expect(all(not each["contracts"] for each in positions), positions)
+        return "over the WebSocket API"
+
     async def algo(self) -> str:
         stop = {"stopLossPrice": below(await self.bid(), 0.05)}
         placed = await self.exchange.create_order_ws(PAIR, "market", "sell", QTY, None, stop)
@@ -101,8 +109,7 @@ class Pro:
         self.watch(lambda: self.exchange.watch_order_book(PAIR, 1000), take)
         await until(lambda: len(at) > 2, "the book")
         ask = {"symbol": SYMBOL, "limit": 1000}
-        equal = await equals_server(at, lambda: self.exchange.fapiPublicGetDepth(ask) if at else None)
-        return equal
+        return await equals_server(at, lambda: self.exchange.fapiPublicGetDepth(ask), tolerated=2)
 
     async def rate_limit(self) -> str:
         kinds = (over_rest.RateLimitExceeded, over_rest.DDoSProtection)
@@ -116,6 +123,7 @@ async def main() -> None:
         "markets": pro.markets,
         "account": pro.account,
         "limit order": pro.limit,
+        "market order": pro.market,
         "algo stop": pro.algo,
         "user stream": pro.user_stream,
         "depth book": pro.depth,

@@ -12,7 +12,9 @@ def urls() -> dict[str, object]:
     """ccxt's own table of addresses, as its users override it."""
     rest, ws = f"http://{address()}", f"ws://{address()}"
     versions = {"": "v1", "V2": "v2", "V3": "v3"}
-    calls = {f"fapi{kind}{each}": f"{rest}/fapi/{path}" for kind in ("Public", "Private") for each, path in versions.items()}
+    calls = {
+        f"fapi{kind}{each}": f"{rest}/fapi/{path}" for kind in ("Public", "Private") for each, path in versions.items()
+    }
     return {"api": {**calls, "ws": {"linear": f"{ws}/ws", "ws-api": {"linear": f"{ws}/ws-fapi/v1"}}}}
 
 

@@ -68,7 +68,7 @@ def admin(method: str, path: str, body: object = None) -> Any:
 
 
 async def until(seen: Callable[[], Any], what: str, within_s: float = EVENT_S) -> Any:
-    """Wait until ``seen`` gives something true, and return it. Raises ``Disagreement`` that says ``what`` is missing."""
+    """Wait until ``seen`` gives something true, and return it. Raises ``Disagreement`` that names what is missing."""
     end = time.monotonic() + within_s
     while not (found := seen()):
         expect(time.monotonic() < end, f"{what}: not seen within {within_s:g} s")

@@ -139,7 +139,7 @@ class PicowsTransport:
             )
         except (OSError, TimeoutError, self._picows.WSError) as error:
             raise LinkLost(f"no connection: {_cause(error)}") from None
-        return _PicowsConnection(transport, inbox, self._picows.WSMsgType.TEXT)
+        return _PicowsConnection(transport, inbox, self._picows)
 
 
 class _PicowsInbox:
@@ -161,21 +161,24 @@ class _PicowsInbox:
 
     def frame(self, transport: Any, frame: Any) -> None:
         """Called by the library for every frame, in order."""
+        if self.end is not None:
+            return
         kind = frame.msg_type
         if kind is self._text and frame.fin:
-            self.messages.append(frame.get_payload_as_bytes())
+            self._whole(transport, frame.get_payload_as_bytes())
         elif kind is self._text or kind is self._binary or kind is self._more:
             self._fragments.append(frame.get_payload_as_bytes())
-            if sum(map(len, self._fragments)) > self._max_bytes:
-                self.over(transport, "a message is too long")
-            elif frame.fin:
-                self.messages.append(b"".join(self._fragments))
+            if frame.fin or sum(map(len, self._fragments)) > self._max_bytes:
+                self._whole(transport, b"".join(self._fragments))
                 self._fragments.clear()
         elif kind is self._close:
             self.over(transport, f"closed by the other side with code {frame.get_close_code()}")
+
+    def _whole(self, transport: Any, message: bytes) -> None:
+        if len(message) > self._max_bytes:  # the library hands an oversized frame over before it ends the connection
+            self.over(transport, "a message is too long")
             return
-        else:
-            return
+        self.messages.append(message)
         if len(self.messages) == _QUEUE_FRAMES:
             self.paused = transport.underlying_transport
             self.paused.pause_reading()
@@ -210,10 +213,11 @@ def _listener(picows: Any, inbox: _PicowsInbox) -> Any:
 
 
 class _PicowsConnection:
-    def __init__(self, transport: Any, inbox: _PicowsInbox, text: Any) -> None:
+    def __init__(self, transport: Any, inbox: _PicowsInbox, picows: Any) -> None:
         self._transport = transport
         self._inbox = inbox
-        self._text = text
+        self._text = picows.WSMsgType.TEXT
+        self._error: type[Exception] = picows.WSError
         self._waiting: deque[bytes] = deque()
 
     async def recv(self) -> bytes:
@@ -223,6 +227,10 @@ class _PicowsConnection:
 
     async def recv_batch(self) -> Sequence[bytes]:
         inbox = self._inbox
+        if self._waiting:  # what ``recv`` left
+            left = list(self._waiting)
+            self._waiting.clear()
+            return left
         while not inbox.messages:
             if inbox.end is not None:
                 raise LinkLost(inbox.end)
@@ -238,11 +246,11 @@ class _PicowsConnection:
         if not self._transport.is_disconnected:
             self._transport.send_close()
             self._transport.disconnect()
-            try:
-                async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                    await self._transport.wait_disconnected()
-            except TimeoutError:
-                self._transport.disconnect(graceful=False)
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await self._transport.wait_disconnected()
+        except (OSError, self._error):  # a timeout too; how it ended was told by ``recv``
+            self._transport.disconnect(graceful=False)
 
 
 def _checked(message: bytes) -> bytes:

@@ -49,6 +49,16 @@ class SimDisk:
         self._note(os.fstat(fd))
         self._loop.point("disk.fsync after")
 
+    def holds(self, node: str, text: bytes) -> bool:
+        """Whether ``text`` is in what a crash now would certainly leave of the journals in ``node``'s folder."""
+        for path in reversed(_files(self._folders[node])):
+            if path.suffix == ".log":
+                stat = path.stat()
+                with path.open("rb") as file:
+                    if text in file.read(self._safe_bytes.get((stat.st_dev, stat.st_ino), 0)):
+                        return True
+        return False
+
     def _note(self, stat: os.stat_result) -> None:
         self._safe_bytes[stat.st_dev, stat.st_ino] = stat.st_size
 

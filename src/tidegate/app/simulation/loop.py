@@ -186,6 +186,10 @@ class VirtualLoop(_BaseLoop):  # type: ignore[misc]  # see _BaseLoop
         self.errors.append(text)
         self.trace.note(self._now_s, text)
 
+    def _asyncgen_firstiter_hook(self, agen: Any) -> None:
+        super()._asyncgen_firstiter_hook(agen)
+        NODE.get().generators.add(agen)
+
     def _asyncgen_finalizer_hook(self, agen: Any) -> None:
         if NODE.get().dead:
             self.nodes.graveyard.append(agen)  # its `finally` must not run
@@ -227,6 +231,9 @@ class VirtualLoop(_BaseLoop):  # type: ignore[misc]  # see _BaseLoop
         node.dead = self.nodes.any_dead = True
         self.trace.note(self._now_s, f"kill {node.name}, life {node.life}, at boundary {node.effects}")
         self.nodes.graveyard += sorted(node.tasks, key=hash)
+        for agen in list(node.generators):
+            self._asyncgens.discard(agen)  # nobody closes it: its `finally` must not run
+            self.nodes.graveyard.append(agen)
         for handle in [*self._ready, *self._scheduled]:
             if handle._context.get(NODE, None) is node:
                 self.nodes.graveyard.append((handle._callback, handle._args))

@@ -1,7 +1,7 @@
 """Who runs: every callback of a simulated run belongs to a node, and a node can be killed as ``kill -9`` does it."""
 
 from asyncio import Event, Task
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from contextvars import ContextVar
 from weakref import WeakSet
 
@@ -23,6 +23,7 @@ class Node:
         self.kill_at: int | None = None
         self.died = Event()
         self.tasks: WeakSet[Task[object]] = WeakSet()
+        self.generators: WeakSet[AsyncGenerator[object, object]] = WeakSet()
         self.signals: dict[int, Callable[[], object]] = {}
         self.ends: list[Callable[[Node], object]] = []
 
