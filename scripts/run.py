@@ -1,4 +1,4 @@
-"""Make the environment, then run: ``python3 scripts/run.py demo | test | check``. Standard library only.
+"""Make the environment, then run: ``python3 scripts/run.py demo | test | check | conformance``. Standard library only.
 
 The environment is ``.venv``, filled from the locked requirements by uv when it is on the PATH, else by pip.
 A file in it, written last, holds the digest of what it was made from: an interrupted set-up is never believed.
@@ -64,10 +64,13 @@ def make(lock: str) -> None:
 
 
 def main(verb: str = "", *args: str) -> int:
-    if verb not in ("demo", "test", "check"):
-        print("usage: python3 scripts/run.py demo [OPTIONS] | test [PYTEST OPTIONS] | check", file=sys.stderr)
+    if verb not in ("demo", "test", "check", "conformance"):
+        usage = (
+            "demo [OPTIONS] | test [PYTEST OPTIONS] | check | conformance [--client NAME] [--json] [--allow-missing]"
+        )
+        print(f"usage: python3 scripts/run.py {usage}", file=sys.stderr)
         return 0 if verb in ("-h", "--help") else 2
-    lock = "core" if verb == "demo" else "dev"
+    lock = "core" if verb in ("demo", "conformance") else "dev"
     with Path(__file__).open() as held:  # two first starts at once: the second waits for the first
         fcntl.flock(held, fcntl.LOCK_EX)
         if not made(lock) and not made("dev"):
@@ -77,6 +80,8 @@ def main(verb: str = "", *args: str) -> int:
     os.chdir(ROOT)
     if verb == "test":
         os.execv(PYTHON, [PYTHON, "-m", "pytest", *args])
+    if verb == "conformance":  # third-party clients against localnet: tests/conformance
+        os.execv(PYTHON, [PYTHON, "-m", "tests.conformance", *args])
     failed = [check for check in CHECKS if subprocess.call([BIN / check.split()[0], *check.split()[1:]])]
     print(f"run.py: {'failed: ' + ', '.join(failed) if failed else 'all checks passed'}", file=sys.stderr)
     return 1 if failed else 0

@@ -41,7 +41,7 @@ def environment(folder: str) -> str:
         raise MissingPackages(f"its packages were not installed within {INSTALL_S:g} s") from None
     if done.returncode:
         told = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-        raise MissingPackages(f"its packages cannot be installed: {' '.join(told[-3:])[:300]}")
+        raise MissingPackages(f"its packages cannot be installed: {told[-1] if told else done.returncode}")
     marker.write_text(wanted)
     return python
 

@@ -145,12 +145,21 @@ def _script(client: Client, python: str, address: str, report: Report) -> str:
     except subprocess.TimeoutExpired as error:
         said = error.stdout.decode() if isinstance(error.stdout, bytes) else error.stdout or ""
         ending = f"not done within {SCRIPT_S:g} s"
-    for line in said.splitlines():
-        with contextlib.suppress(json.JSONDecodeError, KeyError, TypeError):
-            record = json.loads(line)
-            report.version = record.get("version", report.version)
-            report.put(record["capability"], PASS if record["passed"] else FAIL, record["detail"])
+    _read(said, report)
     return ending
+
+
+def _read(said: str, report: Report) -> None:
+    """Put the records among a script's lines into the report; whatever else a library prints is passed over."""
+    for line in said.splitlines():
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if isinstance(record, dict) and "version" in record:
+            report.version = record["version"]
+        elif isinstance(record, dict) and record.get("capability") in CAPABILITIES:
+            report.put(record["capability"], PASS if record["passed"] else FAIL, record["detail"])
 
 
 def _last_line(text: str) -> str:

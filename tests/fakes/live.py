@@ -287,9 +287,7 @@ class LiveWorld:
     def liquidate(self, instrument: InstrumentId = BTC, *, tell: bool = True) -> None:
         held = self.positions[instrument]
         side = Side.SELL if held > 0 else Side.BUY
-        self._trade(
-            ClientOrderId("autoclose-1"), instrument, side, abs(held), tell=tell, cause=FillCause.LIQUIDATION
-        )
+        self._trade(ClientOrderId("autoclose-1"), instrument, side, abs(held), tell=tell, cause=FillCause.LIQUIDATION)
 
     def _tell(self, event: Event, tell: bool) -> None:
         if tell:
@@ -315,9 +313,7 @@ class LiveWorld:
         fault = self.faults(command)
         resting = self.orders.get(command.id)
         unknown = OrderUncertain(command.id, command.instrument, "cancel", self.now_ns, self.now_ns)
-        if fault == LOST_REQUEST:
-            self.post(unknown)
-        elif resting is None or resting.state != "open" or resting.hidden_until_ns > self.now_ns:
+        if fault == LOST_REQUEST or resting is None or resting.state != "open" or resting.hidden_until_ns > self.now_ns:
             self.post(unknown)
         else:
             resting.state = "canceled"
@@ -346,7 +342,9 @@ class LiveWorld:
             self.now_ns,
             (Balance("USDT", self.wallet),),
             tuple(
-                Position(name, qty, self.entries.get(name, Decimal("100"))) for name, qty in self.positions.items() if qty
+                Position(name, qty, self.entries.get(name, Decimal("100")))
+                for name, qty in self.positions.items()
+                if qty
             ),
             tuple(self.listed()),
             request.name,
@@ -398,7 +396,9 @@ class LiveWorld:
         """What must hold once the venue has answered truthfully for a while."""
         for name, qty in self.positions.items():
             desk_qty = self.kernel.ledger.position(name).qty
-            foreign = sum((each.qty for each in self.kernel.foreign if each.instrument == name and not each.order), Decimal(0))
+            foreign = sum(
+                (each.qty for each in self.kernel.foreign if each.instrument == name and not each.order), Decimal(0)
+            )
             assert desk_qty + foreign == qty, (name, desk_qty, foreign, qty)
             if desk_qty and not self.kernel.sweeping:
                 side = Side.SELL if desk_qty > 0 else Side.BUY

@@ -14,7 +14,7 @@ from tidegate.domain.errors import InvariantBroken
 from tidegate.domain.messages import Event, KernelSnapshot, Operation, OperatorCommand
 from tidegate.domain.signals import Signal
 from tidegate.kernel.feeders import StepFeeder
-from tidegate.kernel.kernel import Kernel
+from tidegate.kernel.kernel import SNAPSHOT_VERSION, Kernel
 from tidegate.quant.indicators import ATR, EMA, ZScore
 from tidegate.simulator.frictions import FixedSlippage, Frictions
 from tidegate.strategies.base import BaseStrategy, View
@@ -110,7 +110,7 @@ def test_a_kernel_that_loads_goes_on_as_if_nothing_had_happened(data: st.DataObj
     events, answers, snapshots = stepped()
     cut = data.draw(st.integers(0, len(events) - 1))
     again = fresh()
-    again.load(KernelSnapshot(1, cut, bytes(snapshots[cut].data)))
+    again.load(KernelSnapshot(SNAPSHOT_VERSION, cut, bytes(snapshots[cut].data)))
     assert repr(state_of(again.snapshot())) == repr(state_of(snapshots[cut]))
     for k in range(cut + 1, min(cut + 150, len(events))):
         assert msgspec.msgpack.encode(list(again.handle(events[k]))) == answers[k]
@@ -175,7 +175,9 @@ def test_a_snapshot_of_something_else_is_refused(other: Hand) -> None:
         other.kernel.load(Hand.ready(spec(by_bar())).kernel.snapshot())
 
 
-@pytest.mark.parametrize(("version", "data"), [(99, b""), (1, b"\x00"), (1, b"\x81\xa1a\x01")])
+@pytest.mark.parametrize(
+    ("version", "data"), [(99, b""), (SNAPSHOT_VERSION, b"\x00"), (SNAPSHOT_VERSION, b"\x81\xa1a\x01")]
+)
 def test_a_snapshot_that_cannot_be_read_is_refused(version: int, data: bytes) -> None:
     with pytest.raises(InvariantBroken, match="snapshot"):
         Hand.ready(spec(by_bar())).kernel.load(KernelSnapshot(version, 0, data))

@@ -9,13 +9,17 @@ from typing import Any, TypeVar
 import aiohttp
 
 from tests.fakes.market_venue import MINUTE_MS, SYMBOL, MarketVenue, bar_close
+from tidegate.adapters.binance.book_feed import BUFFER_EVENTS, BookSync
 from tidegate.adapters.binance.clock import VenueClock
 from tidegate.adapters.binance.feed import BinanceFeed
+from tidegate.adapters.binance.freshness import Watch
 from tidegate.adapters.binance.limits import Governor
+from tidegate.adapters.binance.market_schemas import DepthSnapshot, DepthUpdate
 from tidegate.adapters.binance.rest import BinanceRest
 from tidegate.adapters.binance.ws import WsSettings
 from tidegate.adapters.binance.ws_transport import WebsocketsTransport
 from tidegate.app.simulation import VirtualClock, VirtualLoop, run
+from tidegate.domain.book import BookOutcome
 from tidegate.domain.ids import InstrumentId
 from tidegate.domain.market import (
     MINUTE_NS,
@@ -103,6 +107,8 @@ def live(script: Script, sub: Subscription = ALL, **options: Any) -> World:
 
     outcome = run(main, 3)
     assert outcome.errors == ()
+    known_ns = [event.recv_ns for _, event in outcome.result.heard]
+    assert known_ns == sorted(known_ns)
     return outcome.result
 
 
@@ -435,3 +441,58 @@ def test_history_is_paged_closed_and_where_the_stream_goes_on() -> None:
         await venue.stop()
 
     assert run(main, 5).errors == ()
+
+
+def test_a_watch_counts_only_payloads_that_are_new_and_not_late() -> None:
+    second = 10**9
+    said: list[FeedState] = []
+    watch = Watch(BTC, Family.MARKS, "x", 0, said.append)
+    assert watch.advanced(1_000, 10 * second, 1 * second)
+    assert not watch.advanced(1_000, 20 * second, 1 * second)  # the same again
+    assert not watch.advanced(2_000, 20 * second, 60 * second)  # from a burst after a stall
+    assert watch.good_ns == 10 * second
+    assert watch.stale_at_ns() == 15 * second
+    for fresh in (True, True, False, False, True):
+        watch.set(fresh, 20 * second, "")
+    assert [state.fresh for state in said] == [True, False, True]
+
+
+def test_a_stream_is_asked_for_again_ever_more_rarely() -> None:
+    second = 10**9
+    watch = Watch(BTC, Family.MARKS, "x", 0, lambda state: None)
+    asked = [at_s for at_s in range(400) if watch.ask_again(at_s * second)]
+    assert asked == [10, 30, 70, 150, 310]
+
+
+def test_a_snapshot_older_than_the_buffer_is_fetched_again() -> None:
+    sync = BookSync()
+    sync.diff(DepthUpdate(200, 210, 195, [], []))
+    assert sync.snapshot(DepthSnapshot(150, [(1.0, 1.0)], [(2.0, 1.0)])) is BookOutcome.GAP
+    assert sync.needs_snapshot
+    assert sync.counters["book: snapshot older than the buffer"] == 1
+    assert sync.snapshot(DepthSnapshot(205, [(1.0, 1.0)], [(2.0, 1.0)])) is BookOutcome.APPLIED
+    assert sync.book.valid
+
+
+def test_a_buffer_that_overflows_is_thrown_away_whole() -> None:
+    sync = BookSync()
+    for number in range(BUFFER_EVENTS + 1):
+        sync.diff(DepthUpdate(10 * number + 1, 10 * number + 10, 10 * number, [], []))
+    assert sync.counters["book: buffer overflow"] == 1
+    last_id = 10 * BUFFER_EVENTS + 10
+    assert sync.snapshot(DepthSnapshot(last_id, [(1.0, 1.0)], [(2.0, 1.0)])) is BookOutcome.APPLIED
+    assert sync.book.valid
+
+
+def test_the_book_is_lost_the_moment_the_connection_is() -> None:
+    async def script(world: World) -> None:
+        await asyncio.sleep(20)
+        world.venue.down = True
+        await world.venue.cut()
+        await asyncio.sleep(60)
+
+    world = live(script)
+    assert world.feed.counters["book: disconnected"] >= 1
+    (lost_s,) = [at_s for at_s, fresh in world.states(Family.BOOK) if not fresh]
+    assert lost_s < 20.5
+    assert max(at_s for at_s, event in world.heard if isinstance(event, Depth)) <= lost_s

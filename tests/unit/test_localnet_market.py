@@ -222,11 +222,6 @@ def test_the_venue_may_move_a_price_and_change_a_contract() -> None:
         market.shift("BTCUSDT", -1.0)
 
 
-def stored(rows: np.ndarray, interval_ns: int) -> BarTable:
-    ends = interval_ns * np.arange(1, len(rows) + 1, dtype=np.int64)
-    return BarTable(interval_ns, ends, *np.ascontiguousarray(rows.T))
-
-
 def test_stored_bars_are_replayed_and_then_the_price_stands() -> None:
     tables = next(SyntheticMarket(9, TWO, MINUTE_NS, 0).chunks(40))
     path = ReplayPath(["BTCUSDT", "ETHUSDT"], lambda name: iter([tables[InstrumentId(name)].table]))
@@ -238,6 +233,16 @@ def test_stored_bars_are_replayed_and_then_the_price_stands() -> None:
     np.testing.assert_allclose(live[:20, 1:5], expected[20:, :4], rtol=1e-12)
     assert set(live[21:, 4].tolist()) == {expected[-1, 3]}
     np.testing.assert_allclose(rows[-46:-26, 4], expected[:20, 3])
+
+
+def test_a_replay_begins_where_every_symbol_has_bars() -> None:
+    tables = next(SyntheticMarket(9, TWO, MINUTE_NS, 0).chunks(40))
+    late = tables[InstrumentId("ETHUSDT")].table
+    short = BarTable(late.interval_ns, late.ts_ns[10:], *np.ascontiguousarray(late.rows()[10:].T))
+    stored = {"BTCUSDT": tables[InstrumentId("BTCUSDT")].table, "ETHUSDT": short}
+    past = ReplayPath(["BTCUSDT", "ETHUSDT"], lambda name: iter([stored[name]])).before()
+    np.testing.assert_array_equal(past["BTCUSDT"][0], stored["BTCUSDT"].rows()[10])
+    np.testing.assert_array_equal(past["ETHUSDT"][0], late.rows()[10])
 
 
 def test_a_replay_without_bars_names_the_symbol() -> None:

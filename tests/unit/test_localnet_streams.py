@@ -6,6 +6,7 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
+from email.utils import parsedate_to_datetime
 from random import Random
 from typing import Any
 
@@ -25,6 +26,7 @@ from tidegate.app.simulation.clock import VirtualClock
 from tidegate.app.simulation.loop import VirtualLoop
 from tidegate.app.simulation.runner import run as simulated
 from tidegate.domain.errors import ConfigError
+from tidegate.domain.market import DAY_NS
 from tidegate.simulator.synthetic import DEFAULT_UNIVERSE
 
 FAST = MarketConfig(tick_ms=20, history_bars=20, levels=30)
@@ -406,7 +408,9 @@ async def test_a_slow_consumer_is_dropped() -> None:
 
 
 async def test_a_stopped_exchange_starts_again_with_its_state() -> None:
-    async with exchange(NEVER) as (running, address), aiohttp.ClientSession() as http:
+    clock = Skewed()
+    clock.ahead_ns = 400 * DAY_NS
+    async with exchange(NEVER, clock=clock) as (running, address), aiohttp.ClientSession() as http:
         key = listen_key(running)
         async with connect(f"ws://{address}/private/ws?listenKey={key}") as ws:
             await running.stop()
@@ -421,7 +425,8 @@ async def test_a_stopped_exchange_starts_again_with_its_state() -> None:
             assert await said(ws) == {"e": "TRADE_LITE"}
         async with http.get(f"http://{address}/fapi/v1/time") as reply:
             assert reply.headers["Content-Type"] == "application/json"
-            assert reply.headers["Date"].endswith("GMT")
+            dated_s = parsedate_to_datetime(reply.headers["Date"]).timestamp()
+            assert abs(clock.now_ns() / 1e9 - dated_s) < 86_400, "dated by the exchange's clock"
 
 
 async def test_a_path_of_streams_without_an_upgrade_is_refused_in_json() -> None:

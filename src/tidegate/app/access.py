@@ -26,6 +26,9 @@ class Rights(Protocol):
     def enable_futures(self) -> bool | None: ...
 
     @property
+    def enable_portfolio_margin_trading(self) -> bool | None: ...
+
+    @property
     def ip_restrict(self) -> bool | None: ...
 
     @property
@@ -73,6 +76,8 @@ def check_rights(mode: str, rights: Rights) -> list[str]:
         raise NotAuthorised("the key may withdraw: make one that may not, and use that")
     if rights.enable_futures is False:
         raise NotAuthorised("the key may not trade futures: allow it, or make another")
+    if rights.enable_portfolio_margin_trading:
+        raise NotAuthorised("the key is for portfolio margin, which is not supported: use one of an ordinary account")
     if rights.enable_withdrawals is None:
         why = rights.unreadable or "the answer does not say"
         if mode == "live":

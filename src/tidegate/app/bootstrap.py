@@ -29,7 +29,7 @@ from tidegate.domain.errors import ConfigError, JournalError
 from tidegate.domain.ids import InstrumentId, Nanos, StrategyId
 from tidegate.domain.instrument import Instrument
 from tidegate.domain.margin import DEFAULT_BRACKETS
-from tidegate.domain.market import DAY_NS, BarSpec
+from tidegate.domain.market import DAY_NS, SECOND_NS, BarSpec
 from tidegate.execution.protection import ProtectionSettings
 from tidegate.execution.reconcile import ExpectedAccount
 from tidegate.kernel.feeders import StepFeeder
@@ -69,7 +69,11 @@ def kernel_settings(settings: Settings, gen: int = 0) -> KernelSettings:
         sizing=SizingSettings(**dict(settings.sizing)),
         portfolio=PortfolioSettings(**dict(settings.portfolio)),
         protection=ProtectionSettings(settings.protection.mode == "stop", settings.protection.disaster_stop_frac),
-        reconcile=ReconcileSettings(enabled=settings.mode in ("testnet", "live")),
+        reconcile=ReconcileSettings(
+            enabled=settings.mode in ("testnet", "live"),
+            audit_busy_ns=round(settings.venue.audit_busy_s * SECOND_NS),
+            audit_idle_ns=round(settings.venue.audit_idle_s * SECOND_NS),
+        ),
         adopt=settings.positions.adopt,
         expected=_expected(settings),
     )

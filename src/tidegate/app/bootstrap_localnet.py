@@ -101,7 +101,7 @@ class SimulatedVenue:
     ) -> None:
         instruments = tuple(each for each in DEFAULT_UNIVERSE if each.id in symbols)
         market = MarketConfig(seed, instruments, tick_ms=tick_ms, history_bars=history_bars)
-        config = LocalnetConfig(market, StreamConfig(ping_s=ping_s, pong_timeout_s=4 * ping_s), kline_ms=-1)
+        config = LocalnetConfig(market, StreamConfig(ping_s=ping_s, pong_timeout_s=4 * ping_s))
         self.exchange = LocalExchange(config, clock, random.Random(f"{seed}:venue"))
         self.account = next(iter(self.exchange.accounts))
 

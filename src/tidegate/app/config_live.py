@@ -53,7 +53,8 @@ class VenueSettings(Section):
 
     ``leverage``, ``margin_type`` and ``position_mode`` say how the account is meant to be set: ``tidegate account
     setup`` sets it, the daemon only compares. ``dead_man_s`` is the venue's countdown that cancels all ordinary
-    orders when we stop renewing it.
+    orders when we stop renewing it. ``audit_busy_s`` and ``audit_idle_s``: how often ours and the venue's are compared
+    with something open, and with nothing.
     """
 
     rest: str | None = None
@@ -68,6 +69,8 @@ class VenueSettings(Section):
     position_mode: Literal["one_way", "hedge"] = "one_way"
     contracts: dict[InstrumentId, ContractSettings] = Field(default_factory=dict)
     dead_man_s: Real | None = Field(default=None, ge=10, le=3600)
+    audit_busy_s: Real = Field(default=10.0, ge=1, le=3600)
+    audit_idle_s: Real = Field(default=60.0, ge=1, le=3600)
 
     @field_validator("contracts", mode="before")
     @classmethod

@@ -23,7 +23,8 @@ class DeskState:
 
     ``blocks`` are the reasons, by name, why the instrument takes no new risk. ``foreign_qty`` is what the venue holds
     of it and is not ours. ``retries`` counts reducing orders that were refused for now; ``bare_since_ns`` is since when
-    the position has been without a confirmed stop; ``leaving`` while it is to be closed whatever the strategies wish.
+    the position has been without a confirmed stop; ``leaving`` while it is to be closed whatever the strategies wish;
+    ``seen_from_ns`` is the first look at the contract: executions from before that are not ours to book.
     """
 
     target: Decimal = ZERO
@@ -44,6 +45,7 @@ class DeskState:
     leaving: bool = False
     clock_retried: bool = False
     filled_ns: Nanos = 0
+    seen_from_ns: Nanos = 0
     differs_since_ns: Nanos = 0
     differed_qty: Decimal = ZERO
     differed: int = 0

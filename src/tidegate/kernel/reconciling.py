@@ -11,6 +11,7 @@
 5. When nothing is left to explain, the reconciliation has passed. One that cannot pass three times asks a person.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -214,10 +215,9 @@ class Reconciling:
         state.asked_ns = {n: at for n, at in state.asked_ns.items() if n > number}
         state.full = {n: each for n, each in state.full.items() if n > number}
         state.answered, state.unanswered = number, 0
-        first = not self._trading.lifecycle.funded
-        if first:
+        if not self._trading.lifecycle.funded:
             self._fund(snapshot)
-        self._work_in(number, snapshot, asked_ns, first=first, full=full, out=out)
+        self._work_in(number, snapshot, asked_ns, full=full, out=out)
         if state.again and not state.asked_ns:
             kind, state.again = state.again, ""
             self._emit(kind, "asked for meanwhile", out, full=True)
@@ -236,20 +236,21 @@ class Reconciling:
         snapshot: AccountSnapshot,
         asked_ns: Nanos,
         *,
-        first: bool,
         full: bool,
         out: list[Command],
     ) -> None:
         trading = self._trading
-        if full:
-            self._pass_history_over(snapshot)
+        new = {name for name, desk in trading.desks.items() if not desk.seen_from_ns} if full else set()
+        for name in new:
+            trading.desks[name].seen_from_ns = snapshot.ts_ns
+        self._pass_history_over(snapshot)
         for position in snapshot.positions:
             if position.entry_price > 0:  # any price is better than none: without one no order could leave
                 trading.marks.last.setdefault(position.instrument, float(position.entry_price))
         found = reconcile(self._ours(asked_ns), snapshot)
         unexplained = self._book(found, snapshot, full=full, out=out)
         self._take_orders_in(found, snapshot, out)
-        differing = self._compare(found, asked_ns, first=first, out=out)
+        differing = self._compare(found, asked_ns, new, out)
         if full and not differing:
             self._audit_wallet(snapshot, out)
         self._list_foreign(found)
@@ -291,11 +292,11 @@ class Reconciling:
     # ---- executions and income ----------------------------------------------------------------------------------
 
     def _pass_history_over(self, snapshot: AccountSnapshot) -> None:
-        """Executions of an instrument that we look at for the first time were before us, unless an order of ours had
-        them: they are in the wallet and in the position already."""
+        """Executions from before we first looked at a contract are in the wallet and in the position already, unless an
+        order that we know had them."""
         for fill in snapshot.fills:
-            known = fill.instrument in self.state.verified or self._trading.order_of(fill.id) is not None
-            if not known and fill.instrument in self._trading.desks:
+            desk = self._trading.desks.get(fill.instrument)
+            if desk is not None and self._reports.is_history(desk, fill):
                 self._trading.positions.pass_over(fill)
 
     def _book(self, found: Findings, snapshot: AccountSnapshot, *, full: bool, out: list[Command]) -> set[InstrumentId]:
@@ -367,8 +368,11 @@ class Reconciling:
 
     # ---- positions ----------------------------------------------------------------------------------------------
 
-    def _compare(self, found: Findings, asked_ns: Nanos, *, first: bool, out: list[Command]) -> set[InstrumentId]:
-        """Explain, adopt or adjust; returns the instruments that still differ."""
+    def _compare(
+        self, found: Findings, asked_ns: Nanos, new: Collection[InstrumentId], out: list[Command]
+    ) -> set[InstrumentId]:
+        """Explain, adopt or adjust; returns the instruments that still differ. ``new`` are those that were never looked
+        at before."""
         differing = set()
         names = {each.instrument for each in found.differences}
         for name, desk in self._trading.desks.items():
@@ -377,8 +381,7 @@ class Reconciling:
                 desk.unblock("difference")
         for each in found.differences:
             desk = self._trading.desks[each.instrument]
-            untouched = not desk.holding.exact.qty and desk.filled_ns == 0
-            if first or (untouched and not self.state.last_reconciled_ns) or desk.foreign_qty:
+            if (each.instrument in new and not desk.holding.exact.qty) or desk.foreign_qty:
                 self._not_ours(desk, each, out)
             elif not self._same_again(desk, each, asked_ns):
                 differing.add(each.instrument)

@@ -67,6 +67,9 @@ class Reports:
             return (Alert(Severity.WARNING, "foreign fill", text, fill.ts_ns),)
         if trading.positions.is_booked(fill):
             return NOTHING
+        if self.is_history(desk, fill):
+            trading.positions.pass_over(fill)
+            return NOTHING
         out: list[Command] = []
         order = self._book(desk, fill, out)
         trading.marks.last.setdefault(fill.instrument, float(fill.price))
@@ -86,6 +89,10 @@ class Reports:
             trading.protect(desk, price, out)
         trading.reroute(desk, price, out)
         return out
+
+    def is_history(self, desk: Desk, fill: OrderFilled) -> bool:
+        """True for an execution from before we first looked at the contract, by an order that we do not know."""
+        return fill.ts_ns <= desk.seen_from_ns and self._trading.blotter.find(fill.id) is None
 
     def book_missing(self, fill: OrderFilled, out: list[Command]) -> None:
         """An execution that only a snapshot told of: booked, with what follows from it but protection, which is

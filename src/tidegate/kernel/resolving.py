@@ -226,7 +226,7 @@ class Resolving:
         return list(self._doubts.values())
 
     def load(self, doubts: list[Doubt]) -> None:
-        self._doubts = {doubt.id: doubt for doubt in doubts}
+        self._doubts = {doubt.id: doubt for doubt in doubts if doubt.instrument in self._trading.desks}
 
 
 def fence_of(order: Order) -> Nanos:

@@ -5,9 +5,9 @@ from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from typing import Any
 
-import ccxt.async_support as over_rest
 import ccxt.pro as ccxt
 from book import Sides, equals_server
+from ccxt.base.errors import DDoSProtection, RateLimitExceeded
 from checks import QTY, SYMBOL, below, expect, rate_limited, run_checks, until
 from rest import SYMBOL as PAIR
 from rest import settings
@@ -19,7 +19,7 @@ class Pro:
         self.tasks: list[asyncio.Task[None]] = []
 
     def watch(self, watched: Callable[[], Awaitable[Any]], take: Callable[[Any], None]) -> None:
-        """Keep watching; a watcher that fails shows in ``until`` as what is missing, and here on stderr."""
+        """Keep watching. A watcher that fails shows by what is missing."""
 
         async def keep() -> None:
             while True:
@@ -112,7 +112,7 @@ class Pro:
         return await equals_server(at, lambda: self.exchange.fapiPublicGetDepth(ask), tolerated=2)
 
     async def rate_limit(self) -> str:
-        kinds = (over_rest.RateLimitExceeded, over_rest.DDoSProtection)
+        kinds = (RateLimitExceeded, DDoSProtection)
         return await rate_limited(self.exchange.fetch_balance, lambda error: isinstance(error, kinds))
 
 

@@ -19,6 +19,7 @@ def settings(**more: object) -> Settings:
 class Rights:
     enable_withdrawals: bool | None = False
     enable_futures: bool | None = True
+    enable_portfolio_margin_trading: bool | None = None
     ip_restrict: bool | None = True
     unreadable: str | None = None
 
@@ -83,7 +84,9 @@ def test_what_a_key_may_do() -> None:
             check_rights(mode, Rights(enable_withdrawals=True))
         with pytest.raises(NotAuthorised, match="futures"):
             check_rights(mode, Rights(enable_futures=False))
-    unreadable = Rights(None, None, None, "-2015")
+    with pytest.raises(NotAuthorised, match="portfolio margin"):
+        check_rights("testnet", Rights(enable_portfolio_margin_trading=True))
+    unreadable = Rights(None, None, None, None, "-2015")
     assert "not checkable" in check_rights("testnet", unreadable)[0]
     with pytest.raises(NotAuthorised, match="cannot be read"):
         check_rights("live", unreadable)

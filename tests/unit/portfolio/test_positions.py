@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.kernel.worlds import BTC, ETH
-from tidegate.domain.account import FundingPaid
+from tidegate.domain.account import FundingPaid, Income, Transfer
 from tidegate.domain.ids import ClientOrderId, InstrumentId
 from tidegate.domain.orders import OrderFilled, Side
-from tidegate.portfolio.positions import KEPT_TRADE_IDS, Booked, PositionManager
+from tidegate.portfolio.positions import KEPT_LINES, KEPT_TRADE_IDS, Booked, Lines, PositionManager
 
 
 def fill(
@@ -62,7 +62,7 @@ def test_memory_is_bounded_and_recent_repeats_are_known() -> None:
 
 def test_money_without_fills_and_a_dump() -> None:
     book = PositionManager()
-    book.book_transfer(Decimal(500))
+    book.book_transfer(Transfer("USDT", Decimal(500), 1, 1), 0.0)
     book.book_funding(FundingPaid(BTC, Decimal("-1.5"), 0.0001, 100.0, 1, 1))
     assert (book.wallet, book.wallet_float) == (Decimal("498.5"), 498.5)
     book.book_fill(fill(3))
@@ -72,3 +72,51 @@ def test_money_without_fills_and_a_dump() -> None:
     again.load(**book.dump())  # type: ignore[arg-type]
     assert again.equity({BTC: 90.0}) == book.equity({BTC: 90.0})
     assert not again.book_fill(fill(3))
+
+
+def test_a_fee_in_another_asset_leaves_that_wallet_and_keeps_its_value() -> None:
+    book = PositionManager()
+    book.fund({"USDT": Decimal(1000), "BNB": Decimal("0.5")}, 10)
+    paid = fill(1)
+    paid = OrderFilled(
+        paid.id, BTC, Side.BUY, Decimal(2), Decimal(100), Decimal("0.0003"), "BNB", 1, False, 11, 11,
+        fee_price=Decimal("612.5"),
+    )  # fmt: skip
+    assert book.book_fill(paid)
+    assert not book.book_fill(paid)
+    assert book.wallet == 1000
+    assert book.other_wallets == {"BNB": Decimal("0.4997")}
+    held = book.holding(BTC).exact
+    assert (held.fees, held.other_fees, held.fees_usdt) == (0, Decimal("0.18375"), Decimal("0.18375"))
+
+
+def test_a_deposit_buys_units_and_moves_no_performance() -> None:
+    book = PositionManager()
+    book.fund({"USDT": Decimal(1000)}, 10)
+    assert book.unit_value(1000.0) == 1.0
+    book.book_funding(FundingPaid(BTC, Decimal(100), 0.0001, 100.0, 11, 11, line="f1"))
+    assert book.unit_value(1100.0) == pytest.approx(1.1)
+    assert book.book_transfer(Transfer("USDT", Decimal(550), 12, 12, line="t1"), 1100.0)
+    assert not book.book_transfer(Transfer("USDT", Decimal(550), 12, 12, line="t1"), 1650.0)
+    assert book.unit_value(1650.0) == pytest.approx(1.1)
+    book.book_transfer(Transfer("USDT", Decimal(-825), 13, 13, line="t2"), 1650.0)
+    assert book.unit_value(825.0) == pytest.approx(1.1)
+    book.book_transfer(Transfer("BNB", Decimal(3), 13, 13, line="t3"), 825.0)
+    assert (book.wallet, book.other_wallets["BNB"]) == (825, 3)
+
+
+def test_lines_are_booked_once_and_those_from_before_us_never() -> None:
+    book = PositionManager()
+    book.fund({"USDT": Decimal(1000)}, 10)
+    assert not book.book_funding(FundingPaid(BTC, Decimal(5), 0.0001, 100.0, 10, 30, line="old"))
+    line = Income("INSURANCE_CLEAR", "USDT", Decimal("-3.25"), BTC, "i1", 12, 12)
+    assert [book.book_income(line) for _ in range(2)] == [True, False]
+    assert book.wallet == book.ledger.wallet == Decimal("996.75")
+    book.book_income(Income("REBATE", "BNB", Decimal("0.1"), None, "i2", 12, 12))
+    assert book.other_wallets == {"BNB": Decimal("0.1")}
+    lines = Lines()
+    for n in range(5 * KEPT_LINES):
+        assert lines.add(f"l{n}", n + 1)
+    assert len(lines.seen) <= 2 * KEPT_LINES
+    assert not lines.add("l0", 1)
+    assert not lines.add(f"l{5 * KEPT_LINES - 1}", 5 * KEPT_LINES)

@@ -10,6 +10,8 @@ import random
 from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Sequence
 from typing import Any, Final
 
+import msgspec
+
 from tidegate.adapters.binance.bar_feed import LATE_NS, PATIENCE_NS, BarKeeper
 from tidegate.adapters.binance.book_feed import BookKeeper
 from tidegate.adapters.binance.feed_channel import Channel
@@ -207,9 +209,10 @@ class _Running:
         first_ns = self.feed.first_ts_ns(sub.instrument, BarSpec(name, sub.interval_ns))
 
         def emit(event: Bar | FeedGap) -> None:
-            self.queue.put(event)
-            if isinstance(event, Bar) and self.feed.venue_ns() - event.ts_ns < bars_bound_ns(event.interval_ns):
-                watch.set(True, self.feed.clock.now_ns(), "")
+            recv_ns = self.router.recv_ns  # a bar that was held becomes known when those before it are
+            self.queue.put(msgspec.structs.replace(event, recv_ns=recv_ns))
+            if isinstance(event, Bar) and self.router.venue_ns - event.ts_ns < bars_bound_ns(event.interval_ns):
+                watch.set(True, recv_ns, "")
 
         keeper = BarKeeper(sub.instrument, sub.interval_ns, first_ns, emit, self.feed.counters)
         self.bars.append(_Bars(keeper, watch))
@@ -260,7 +263,7 @@ class _Running:
 
     def _open(self, path: str, streams: Sequence[str]) -> None:
         feed = self.feed
-        channel = Channel(self.queue, self.router, feed.clock, self.look)
+        channel = Channel(self.queue, self.router, self.look)
         channel.connection = ManagedConnection(
             path.split("/")[1],
             feed.base_ws_url + path,
@@ -291,7 +294,8 @@ class _Running:
 
     def _check(self) -> Nanos:
         """Look at everything once. Returns how long nothing can become due."""
-        now_ns, venue_ns = self.feed.clock.monotonic_ns(), self.feed.venue_ns()
+        self.router.stamp()
+        now_ns, venue_ns = self.router.now_ns, self.router.venue_ns
         due_ns = now_ns + _LONGEST_LOOK_NS
         for channel in self.channels:
             due_ns = min(due_ns, self._check_channel(channel, now_ns))
@@ -305,7 +309,7 @@ class _Running:
             stale_ns = watch.stale_at_ns()
             if stale_ns is not None and stale_ns <= now_ns:
                 age_s = (now_ns - watch.good_ns) / SECOND_NS
-                watch.set(False, self.feed.clock.now_ns(), f"stale: nothing for {age_s:.1f} s")
+                watch.set(False, self.router.recv_ns, f"stale: nothing for {age_s:.1f} s")
             elif stale_ns is not None:
                 due_ns = min(due_ns, stale_ns)
         silent_ns = channel.silent_at_ns()
@@ -332,7 +336,7 @@ class _Running:
             self._ask_again(watch)
         stale_ns = keeper.last_ts_ns + bars_bound_ns(keeper.interval_ns)
         if venue_ns >= stale_ns:
-            watch.set(False, self.feed.clock.now_ns(), "stale: the bar is late")
+            watch.set(False, self.router.recv_ns, "stale: the bar is late")
         due_ns = [at_ns - venue_ns for at_ns in (stale_ns, keeper.next_ts_ns + LATE_NS) if at_ns > venue_ns]
         return min([PATIENCE_NS, *due_ns])
 
@@ -356,7 +360,8 @@ class _Running:
                     failures += 1
                 else:
                     failures = 0
-                keeper.fetched(found, feed.venue_ns())
+                self.router.stamp()
+                keeper.fetched(found, self.router.venue_ns)
                 self.look()
                 if not found:
                     await asyncio.sleep(min(15.0, 1.0 * 2.0 ** min(failures, 8)) * feed.rng.uniform(0.5, 1.0))

@@ -9,7 +9,6 @@ from tidegate.adapters.binance.market_routes import BookRoute, Router, TradeRout
 from tidegate.adapters.binance.ws import ManagedConnection
 from tidegate.domain.ids import Nanos
 from tidegate.domain.market import Family
-from tidegate.ports import Clock
 
 
 class Channel:
@@ -17,7 +16,7 @@ class Channel:
 
     connection: ManagedConnection
 
-    def __init__(self, queue: FeedQueue, router: Router, clock: Clock, look: Callable[[], None]) -> None:
+    def __init__(self, queue: FeedQueue, router: Router, look: Callable[[], None]) -> None:
         self.watches: list[Watch] = []
         self.books: list[tuple[BookKeeper, BookRoute, Watch]] = []
         self.trades: list[TradeRoute] = []
@@ -25,7 +24,7 @@ class Channel:
         self.message = router.message
         self.stamp = router.stamp
         self._queue = queue
-        self._clock = clock
+        self._router = router
         self._look = look
         self._paused = False
 
@@ -54,7 +53,8 @@ class Channel:
     def down(self, why: str) -> None:
         """Books are lost at once and quotes are doubtful; the others go stale by their bounds."""
         self.open = False
-        recv_ns = self._clock.now_ns()
+        self.stamp()
+        recv_ns = self._router.recv_ns
         for keeper, _, _ in self.books:
             keeper.lost("disconnected")
         for watch in self.watches:
@@ -76,7 +76,7 @@ class Channel:
         return last_ns + min(SILENCE_NS[watch.family] for watch in self.watches)
 
     def _restart(self) -> None:
-        now_ns = self._clock.monotonic_ns()
+        self.stamp()
         for watch in self.watches:
-            watch.restarted(now_ns)
+            watch.restarted(self._router.now_ns)
         self._look()

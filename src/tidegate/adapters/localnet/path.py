@@ -76,16 +76,21 @@ class SyntheticPath:
 
 
 class ReplayPath:
-    """Stored bars. The first ``past_days`` of them, at most half, lie before the start.
+    """Stored bars from the first time on at which every symbol has some; gaps in them close up.
 
-    Raises ``ValueError`` naming the symbol when nothing is stored of it.
+    The first ``past_days`` of them, at most half, lie before the start.
+    Raises ``ValueError`` naming the symbol of which nothing is stored, or all when they have no time in common.
     """
 
     def __init__(self, symbols: Sequence[str], bars: Bars, speed: float = 1.0, past_days: int = 32) -> None:
         if not 0 < speed <= 10_000:
             raise ValueError(f"speed {speed} is not between 0 and 10000")
-        self._rows = {name: self._stored(name, bars, speed) for name in symbols}
+        tables = {name: self._stored(name, bars) for name in symbols}
+        common_ns = max(int(table[0].ts_ns[0]) for table in tables.values())
+        self._rows = {name: self._minutes_of(stored, common_ns, speed) for name, stored in tables.items()}
         length = min(len(rows) for rows in self._rows.values())
+        if length < 2:
+            raise ValueError(f"replay: {' and '.join(symbols)} have no time in common in what is stored")
         self._past = min(past_days * 1_440, length // 2)
 
     def minutes(self) -> Iterator[Mapping[str, Minutes]]:
@@ -100,11 +105,15 @@ class ReplayPath:
         return {name: rows[: self._past] for name, rows in self._rows.items()}
 
     @staticmethod
-    def _stored(name: str, bars: Bars, speed: float) -> Floats:
+    def _stored(name: str, bars: Bars) -> list[BarTable]:
         tables = [table for table in bars(name) if len(table)]
         if not tables:
             raise ValueError(f"replay: no bars of {name} are stored")
-        rows = np.vstack([table.rows() for table in tables])
+        return tables
+
+    @staticmethod
+    def _minutes_of(tables: list[BarTable], from_ns: int, speed: float) -> Floats:
+        rows = np.vstack([table.rows()[table.ts_ns >= from_ns] for table in tables])
         minutes_per_bar = tables[0].interval_ns / MINUTE_NS / speed
         return grouped(rows, round(1 / minutes_per_bar)) if minutes_per_bar < 1 else split(rows, round(minutes_per_bar))
 

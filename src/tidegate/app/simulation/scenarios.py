@@ -53,13 +53,19 @@ def scripted(start_ns: int, bars: int) -> dict[str, object]:
 
 
 def half_faulty(for_s: float, share: float = 0.5) -> list[dict[str, Any]]:
-    """Faults that strike this share of all order requests, each kind of unknown outcome as often as the others."""
+    """Faults that strike this share of all order requests, each kind of unknown outcome as often as the others.
+
+    The order executes or not, the answer says nothing or never comes, the order executes 1.5 s later, or queries do not
+    know it for up to 1.5 s.
+    """
     kinds: Sequence[tuple[str, dict[str, Any]]] = (
         ("V01", {}),
         ("V02", {}),
         ("V03", {"hang_s": 60.0}),
         ("V04", {"hang_s": 60.0}),
         ("V05", {"late_s": 1.5}),
+        ("V11", {"hide_s": 1.5, "events": True, "answer": "503"}),
+        ("V11", {"hide_s": 0.8, "answer": "hang", "hang_s": 60.0}),
     )
     left, faults = 1.0, []
     for name, params in kinds:  # the first rule that strikes decides: each is asked about what the others left

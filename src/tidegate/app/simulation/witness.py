@@ -5,14 +5,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from pathlib import Path
 from typing import Final, Protocol
 
 from tidegate.app.simulation.disk import SimDisk
 from tidegate.app.simulation.loop import VirtualLoop
 from tidegate.app.simulation.net import Piece, Rule, Strike
 
-_LOOK_EVERY_S: Final = 0.25
 _PLACED: Final = re.compile(rb"(?:newClientOrderId|clientAlgoId)(?:=|%22%3A%22|\":\")([.A-Z:/a-z0-9_-]{1,36})")
 _SENDS: Final = (b"POST ",)
 
@@ -47,11 +45,11 @@ class Witness:
     """``sent`` are the order ids on the wire with the time of their request, ``undurable`` those that were not on disk
     by then; ``gaps`` are the times in which a position was bare."""
 
-    def __init__(self, loop: VirtualLoop, disk: SimDisk, venue: _Venue, folder: Path, daemon: str) -> None:
+    def __init__(self, loop: VirtualLoop, disk: SimDisk, venue: _Venue, daemon: str, every_s: float) -> None:
         self.sent: dict[str, float] = {}
         self.undurable: list[str] = []
         self.gaps: list[Gap] = []
-        self._loop, self._disk, self._venue, self._folder, self._daemon = loop, disk, venue, folder, daemon
+        self._loop, self._disk, self._venue, self._daemon, self._every_s = loop, disk, venue, daemon, every_s
         self._bare: dict[str, Gap] = {}
         loop.network.inject(Rule(self._look, source=daemon, from_client=True))
 
@@ -82,7 +80,7 @@ class Witness:
 
     async def _watch(self) -> None:
         while True:
-            await asyncio.sleep(_LOOK_EVERY_S)
+            await asyncio.sleep(self._every_s)
             self._see(self._loop.time(), self._venue.coverage(), down=self._loop.nodes.get(self._daemon).dead)
 
     def _see(self, now_s: float, held: Mapping[str, _Held], *, down: bool) -> None:

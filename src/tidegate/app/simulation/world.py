@@ -36,7 +36,8 @@ PORT: Final = 8800
 class SimPlan:
     """What a run is made of; with the seed it names the run. ``settings`` are laid over ``scenarios.SETTINGS``.
 
-    ``faults`` are as in a scenario file. ``tick_ms`` is the pace of the venue's market, ``ping_s`` of its pings.
+    ``faults`` are as in a scenario file. ``tick_ms`` is the pace of the venue's market, ``ping_s`` of its pings,
+    ``watch_every_s`` of the witness.
     """
 
     seed: int = 1
@@ -46,6 +47,7 @@ class SimPlan:
     tick_ms: int = 250
     history_bars: int = 600
     ping_s: float = 180.0
+    watch_every_s: float = 0.25
     rhythm: Rhythm = Rhythm()
 
 
@@ -80,7 +82,7 @@ class SimWorld:
                 history_bars=plan.history_bars,
                 ping_s=plan.ping_s,
             )
-        self.witness = Witness(loop, self.disk, self.venue, folder, DAEMON)
+        self.witness = Witness(loop, self.disk, self.venue, DAEMON, plan.watch_every_s)
         self.alerts: list[Said] = []
         self.records = 0
         self.results: list[LiveResult] = []
