@@ -25,7 +25,7 @@ from typing import Any
 
 from benchmarks.latency_stamps import Stopwatch, timed_loop
 from benchmarks.latency_venue import venue_process
-from tidegate import BaseStrategy, Signal, View
+from tidegate import EMA, BaseStrategy, Signal, View
 from tidegate.adapters.binance import rest
 from tidegate.adapters.binance.feed_queue import FeedQueue
 from tidegate.adapters.binance.market_routes import Router
@@ -33,9 +33,11 @@ from tidegate.adapters.binance.venue import BinanceVenue
 from tidegate.adapters.files.journal import FileJournal
 from tidegate.app.bootstrap_live import World, live_parts
 from tidegate.app.config import Settings
+from tidegate.app.daemon import calm_collector
 from tidegate.app.dispatch import Dispatcher
 from tidegate.app.live import Rhythm, run_live
 from tidegate.domain.errors import TidegateError
+from tidegate.domain.market import MINUTE_NS
 from tidegate.kernel.kernel import Kernel
 
 STAGES: tuple[tuple[str, Any, str], ...] = (
@@ -50,15 +52,17 @@ STAGES: tuple[tuple[str, Any, str], ...] = (
 """What each stage begins with; "receive" comes before them, and the last one ends with the write."""
 
 
+LONG, SHORT = Signal(1.0), Signal(-1.0)
+
+
 class Flip(BaseStrategy):
-    """All in, one way or the other, changing its mind on every bar."""
+    """All in, one way or the other, changing its mind on every bar. An average is folded along."""
 
     def setup(self) -> None:
-        self._long = False
+        self.mean = self.feature(EMA(2))
 
-    def decide(self, view: View) -> Signal | None:  # noqa: ARG002
-        self._long = not self._long
-        return Signal(1.0) if self._long else Signal(-1.0)
+    def decide(self, view: View) -> Signal | None:
+        return LONG if view.ts_ns // MINUTE_NS % 2 else SHORT
 
 
 def configuration(port: int, state: Path, transport: str, *, fsync: bool) -> Settings:
@@ -105,6 +109,7 @@ async def trade(settings: Settings, watch: Stopwatch, pipe: Connection, rounds: 
     """Run the daemon for some rounds of bars, each ``(bars, pause_s)``; the venue's word on the last one."""
     world = World(environment={}, lock=lambda _: contextlib.nullcontext())
     async with live_parts(settings, "testnet", world) as parts:
+        calm_collector()
         daemon = asyncio.create_task(run_live(parts, control=False, rhythm=Rhythm(quotes=False, marks=False)))
         try:
             while parts.kernel.state.value != "READY":
@@ -116,7 +121,11 @@ async def trade(settings: Settings, watch: Stopwatch, pipe: Connection, rounds: 
             for wish in rounds:
                 watch.clear()
                 pipe.send(wish)
-                found = await asyncio.to_thread(pipe.recv)
+                while not pipe.poll():
+                    await asyncio.wait([daemon], timeout=0.2)
+                    if daemon.done():
+                        raise TidegateError(f"the daemon ended: {daemon.result()}")
+                found = pipe.recv()
             return found
         finally:
             daemon.cancel()
@@ -131,6 +140,7 @@ def measure(
     here, there = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(target=venue_process, args=(there,))
     process.start()
+    there.close()  # so that the end of the venue is heard here
     try:
         with (
             tempfile.TemporaryDirectory(dir=folder) as state,

@@ -20,6 +20,7 @@ SYMBOL: Final = "BTCUSDT"
 PRICE: Final = "60000.00"
 MINUTE_MS: Final = 60_000
 ORDER_WAIT_S: Final = 2.0
+_ENOUGH: Final = 3
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _FILTERS: Final = [
@@ -116,6 +117,8 @@ class Venue:
                     await self._filled.wait()
             except TimeoutError:
                 missed += 1
+                if missed == _ENOUGH:
+                    break
         return missed
 
     # ---- streams ------------------------------------------------------------------------------------------------

@@ -1,21 +1,26 @@
 """The ExecutionVenue port: requests return when sent, what became of them comes as reports."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import TypeVar
 
+import msgspec
 import pytest
 
 from tests.fakes.journal import MemoryJournal
+from tests.fakes.local_exchange import local_exchange
 from tests.fakes.small_demo import CAPITAL, rig
-from tests.fakes.venue import FakeVenue
+from tests.fakes.venue import FakeClock, FakeFeed, FakeVenue
 from tidegate.adapters.sim.pace import Pace
-from tidegate.adapters.sim.venue import SimVenue
+from tidegate.adapters.sim.paper import PaperVenue
 from tidegate.domain.account import AccountSnapshot, Balance
 from tidegate.domain.errors import InvariantBroken
 from tidegate.domain.ids import ClientOrderId, InstrumentId
-from tidegate.domain.messages import ExecutionReport
+from tidegate.domain.market import Quote
+from tidegate.domain.messages import ExecutionReport, TakeSnapshot
 from tidegate.domain.orders import (
     AmendOrder,
     ApprovedOrder,
@@ -23,6 +28,8 @@ from tidegate.domain.orders import (
     OrderAccepted,
     OrderAmended,
     OrderCanceled,
+    OrderFilled,
+    OrderNotFound,
     OrderType,
     PositionSide,
     Purpose,
@@ -37,14 +44,14 @@ BTC = InstrumentId("BTCUSDT")
 
 
 def far_limit(number: int) -> ApprovedOrder:
-    """A purchase at a tenth of the price: it rests."""
+    """A purchase a tenth below the price: it rests."""
     return ApprovedOrder(
         ClientOrderId(f"p1-demo-0-{number}-0"),
         BTC,
         Side.BUY,
         Decimal("0.1"),
         OrderType.LIMIT,
-        Decimal("4200.0"),
+        Decimal("38000.0"),
         None,
         TimeInForce.GTC,
         False,
@@ -62,70 +69,149 @@ async def drop(events: AsyncIterator[object]) -> None:
         pass
 
 
-@pytest.fixture(params=["SimVenue", "FakeVenue"])
-async def venue(request: pytest.FixtureRequest) -> ExecutionVenue:
-    if request.param == "FakeVenue":
-        return FakeVenue(DEFAULT_UNIVERSE, AccountSnapshot(1, 1, (Balance("USDT", CAPITAL),), (), ()))
-    return rig(lambda _: MemoryJournal()).venue
+NOW = TakeSnapshot("look", (), 0, "the test asks")
+T = TypeVar("T", bound=ExecutionReport)
+
+
+@dataclass
+class Bench:
+    """A venue with prices, and what it reports."""
+
+    venue: ExecutionVenue
+    reports: AsyncIterator[ExecutionReport]
+    seen: set[type] = field(default_factory=set)
+
+    async def next(self, kind: type[T], order: ApprovedOrder) -> T:
+        """The next report about an order, which is of this kind; what an answer and an event both say comes twice."""
+        async with asyncio.timeout(20):
+            async for report in self.reports:
+                if isinstance(report, kind):
+                    assert report.id == order.id  # type: ignore[attr-defined]
+                    self.seen.add(kind)
+                    return report
+                assert type(report) in self.seen or not hasattr(report, "id"), report
+        raise AssertionError("the reports have ended")
 
 
 @asynccontextmanager
-async def trading(venue: ExecutionVenue) -> AsyncIterator[AsyncIterator[ExecutionReport]]:
-    """The reports; whatever else the venue is gets consumed beside them."""
-    await venue.snapshot()
-    others: list[asyncio.Task[None]] = []
-    if isinstance(venue, SimVenue):
-        market = venue.stream(())
-        for _ in range(8):  # prices are known from here on
-            await anext(market)
-        others = [asyncio.create_task(drop(each)) for each in (market, venue.fired())]
-    yield venue.reports()
+async def simulated() -> AsyncIterator[Bench]:
+    venue = rig(lambda _: MemoryJournal()).venue
+    await venue.snapshot(NOW)
+    market = venue.stream(())
+    for _ in range(8):  # prices are known from here on
+        await anext(market)
+    others = [asyncio.create_task(drop(each)) for each in (market, venue.fired())]
+    yield Bench(venue, venue.reports())
     for other in others:
         other.cancel()
 
 
-async def test_the_snapshot_is_the_account(venue: ExecutionVenue) -> None:
-    first = await venue.snapshot()
-    assert [(each.asset, each.wallet) for each in first.balances] == [("USDT", CAPITAL)]
+@asynccontextmanager
+async def fake() -> AsyncIterator[Bench]:
+    venue = FakeVenue(DEFAULT_UNIVERSE, AccountSnapshot(1, 1, (Balance("USDT", CAPITAL),), (), ()))
+    yield Bench(venue, venue.reports())
+
+
+@asynccontextmanager
+async def paper() -> AsyncIterator[Bench]:
+    feed = FakeFeed([Quote(BTC, 1, 1, bid=42_000.0, ask=42_000.1, bid_qty=50.0, ask_qty=50.0)])
+    feed.queue.put_nowait(None)
+    venue = PaperVenue(feed, DEFAULT_UNIVERSE, CAPITAL, FakeClock(1))
+    await venue.start()
+    await drop(venue.stream(()))
+    yield Bench(venue, venue.reports())
+    await venue.stop()
+
+
+@asynccontextmanager
+async def real() -> AsyncIterator[Bench]:
+    """Over loopback, with the account of the local exchange."""
+    async with local_exchange() as local:
+        venue = await local.venue()
+        await venue.start()
+        try:
+            yield Bench(venue, venue.reports())
+        finally:
+            await venue.stop()
+
+
+MAKERS: dict[str, Callable[[], AbstractAsyncContextManager[Bench]]] = {
+    "SimVenue": simulated,
+    "FakeVenue": fake,
+    "PaperVenue": paper,
+    "BinanceVenue": real,
+}
+
+
+@pytest.fixture(params=MAKERS)
+async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
+    async with MAKERS[request.param]() as made:
+        yield made
+
+
+async def test_the_snapshot_is_the_account(bench: Bench) -> None:
+    first = await bench.venue.snapshot(NOW)
+    assert [(each.asset, each.wallet) for each in first.balances if each.wallet] == [("USDT", CAPITAL)]
     assert first.positions == first.open_orders == ()
-    assert (await venue.snapshot()).balances == first.balances
+    assert (await bench.venue.snapshot(NOW)).balances == first.balances
 
 
-async def test_the_venue_lists_its_contracts(venue: ExecutionVenue) -> None:
-    assert BTC in {each.id for each in await venue.instruments()}
-    await venue.keep_alive(60_000)
+async def test_the_venue_lists_its_contracts(bench: Bench) -> None:
+    assert BTC in {each.id for each in await bench.venue.instruments()}
+    await bench.venue.keep_alive(60_000)
 
 
-async def test_an_order_is_accepted_found_changed_and_cancelled(venue: ExecutionVenue) -> None:
-    order = far_limit(1)
-    async with trading(venue) as reports:
-        await venue.submit(order)
-        accepted = await anext(reports)
-        assert isinstance(accepted, OrderAccepted)
-        assert accepted.id == order.id
+async def test_an_order_is_accepted_found_changed_and_cancelled(bench: Bench) -> None:
+    order, venue = far_limit(1), bench.venue
+    await venue.submit(order)
+    accepted = await bench.next(OrderAccepted, order)
 
-        await venue.query(QueryOrder(order.id, BTC))
-        again = await anext(reports)
-        assert isinstance(again, OrderAccepted)
-        assert again.venue_id == accepted.venue_id
+    await venue.query(QueryOrder(order.id, BTC))
+    again = await bench.next(OrderAccepted, order)
+    assert again.venue_id == accepted.venue_id
 
-        await venue.amend(AmendOrder(order.id, BTC, Decimal("0.2"), Decimal("4100.0"), None))
-        amended = await anext(reports)
-        assert isinstance(amended, OrderAmended)
-        assert (amended.qty, amended.limit) == (Decimal("0.2"), Decimal("4100.0"))
+    await venue.amend(AmendOrder(order.id, BTC, Decimal("0.2"), Decimal("37990.0"), None))
+    amended = await bench.next(OrderAmended, order)
+    assert (amended.qty, amended.limit) == (Decimal("0.2"), Decimal("37990.0"))
 
-        await venue.cancel(CancelOrder(order.id, BTC))
-        assert isinstance(await anext(reports), OrderCanceled)
+    await venue.cancel(CancelOrder(order.id, BTC))
+    await bench.next(OrderCanceled, order)
 
 
-async def test_about_an_order_that_is_not_there_the_venue_says_nothing(venue: ExecutionVenue) -> None:
-    async with trading(venue) as reports:
-        await venue.query(QueryOrder(far_limit(1).id, BTC))
-        await venue.cancel(CancelOrder(far_limit(1).id, BTC))
-        await venue.submit(far_limit(2))
-        first = await anext(reports)
-        assert isinstance(first, OrderAccepted)
-        assert first.id == far_limit(2).id
+async def test_about_an_order_that_is_not_there_the_venue_says_at_most_that(bench: Bench) -> None:
+    await bench.venue.query(QueryOrder(far_limit(1).id, BTC))
+    await bench.venue.cancel(CancelOrder(far_limit(1).id, BTC))
+    await bench.venue.submit(far_limit(2))
+    async with asyncio.timeout(20):
+        async for report in bench.reports:
+            if isinstance(report, OrderAccepted):
+                assert report.id == far_limit(2).id
+                return
+            assert isinstance(report, OrderNotFound)
+            assert report.id == far_limit(1).id
+
+
+@pytest.mark.parametrize("kind", ["SimVenue", "PaperVenue", "BinanceVenue"])
+async def test_what_a_market_order_did_is_reported_once_and_stands_in_the_next_snapshot(kind: str) -> None:
+    order = msgspec.structs.replace(far_limit(3), order_type=OrderType.MARKET, limit=None)
+    async with MAKERS[kind]() as bench:
+        await bench.venue.submit(order)
+        fills: list[OrderFilled] = []
+        async with asyncio.timeout(20):
+            async for report in bench.reports:
+                if isinstance(report, OrderFilled):
+                    fills.append(report)
+                    if sum(fill.qty for fill in fills) >= order.qty:
+                        break
+        assert sum(fill.qty for fill in fills) == order.qty
+        assert len({fill.trade_id for fill in fills}) == len(fills)
+        assert all(fill.fee > 0 for fill in fills)
+        snapshot = await bench.venue.snapshot(NOW)
+        assert [(each.instrument, each.qty) for each in snapshot.positions] == [(BTC, order.qty)]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.2):
+                async for report in bench.reports:
+                    assert not isinstance(report, OrderFilled), "told twice"
 
 
 async def test_the_simulated_market_moves_only_when_the_last_event_was_handled() -> None:
@@ -149,7 +235,7 @@ async def test_the_simulated_market_moves_only_when_the_last_event_was_handled()
 
 async def test_a_simulated_market_that_is_closed_still_delivers_what_happened_to_the_account() -> None:
     venue = rig(lambda _: MemoryJournal()).venue
-    await venue.snapshot()
+    await venue.snapshot(NOW)
     market = venue.stream(())
     for _ in range(8):
         await anext(market)

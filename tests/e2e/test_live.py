@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.command_line import Outcome, assert_refused, process, tidegate
-from tests.fakes.processes import DaemonProcess, Localnet, Running, until
+from tests.fakes.processes import DaemonProcess, Localnet, until
 from tidegate.adapters.files.journal import read_journal
 from tidegate.domain.ids import parse_client_order_id
 from tidegate.domain.orders import ApprovedOrder
@@ -219,6 +219,7 @@ class Stage:
         self._say("status page", "status")
         self._say("pause", "pause", "--json")
         self._say("resume", "resume", "--json")
+        self.session.statuses["resumed"] = daemon.when("READY again", lambda status: status["state"] == "READY", 10.0)
         daemon.kill()
 
         daemon = self._start()
@@ -355,8 +356,10 @@ def test_ours_is_the_venues_and_every_position_has_its_stop(session: Session, na
 
 
 def test_a_restart_is_ready_soon(session: Session) -> None:
-    assert len(session.ready_s) >= 3
-    assert max(session.ready_s) <= READY_WITHIN_S
+    """The first start compiles what the others find compiled."""
+    _, *restarts = session.ready_s
+    assert len(restarts) >= 2
+    assert max(restarts) <= READY_WITHIN_S
 
 
 def test_a_crash_changes_nothing_at_the_venue(session: Session) -> None:
@@ -370,7 +373,7 @@ def test_what_another_hand_did_is_taken_over_and_told(session: Session) -> None:
     before, after = (session.scenes[name] for name in ("after kill -9", "after another hand"))
     assert positions(after.books)["ETHUSDT"] == -positions(before.books)["ETHUSDT"]
     assert positions(after.books)["BTCUSDT"] == positions(before.books)["BTCUSDT"]
-    assert any("ETHUSDT" in each["text"] for each in after.status["alerts"])
+    assert any("a fill of an order that is not ours" in each["text"] for each in after.status["alerts"])
 
 
 def test_no_order_was_sent_twice_and_none_was_filled_beyond_its_size(session: Session) -> None:
@@ -392,12 +395,13 @@ def test_no_order_was_sent_twice_and_none_was_filled_beyond_its_size(session: Se
 
 
 def test_a_second_daemon_on_the_same_key_is_refused(session: Session) -> None:
-    assert_refused(session.outcomes["rival"], "running")
+    assert_refused(session.outcomes["rival"], "another daemon trades with this key")
 
 
 def test_the_verbs_reach_the_daemon(session: Session) -> None:
     assert json.loads(session.outcomes["pause"].out)["state"] == "REDUCE_ONLY"
-    assert json.loads(session.outcomes["resume"].out)["state"] == "READY"
+    assert session.outcomes["resume"].code == 0
+    assert session.statuses["resumed"]["state"] == "READY"
     status = json.loads(session.outcomes["status"].out)
     assert (status["mode"], status["account"], status["state"]) == ("testnet", "main", "READY")
     page = session.outcomes["status page"]

@@ -92,7 +92,7 @@ class LiveWorld:
     now_ns: Nanos = START_NS
     price: float = 100.0
     wallet: Decimal = CAPITAL
-    mode: AccountMode = AccountMode()
+    mode: AccountMode | None = None
     contract_settings: tuple[ContractSetting, ...] = ()
     income: list[Any] = field(default_factory=list)
     dies: Callable[[Event], int | None] = lambda _: None  # after how many commands of this event the process dies

@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
 
+import msgspec
+
 from tidegate.domain.account import AccountSnapshot
 from tidegate.domain.ids import Nanos
 from tidegate.domain.instrument import Instrument
 from tidegate.domain.market import MarketEvent
-from tidegate.domain.messages import ExecutionReport, SetTimer, Subscription, TimerFired
+from tidegate.domain.messages import ExecutionReport, SetTimer, Subscription, TakeSnapshot, TimerFired
 from tidegate.domain.orders import (
     AmendOrder,
     ApprovedOrder,
@@ -84,11 +86,15 @@ class FakeVenue:
     """Takes everything and answers as a venue does. ``failures`` are raised by the next requests, one each.
 
     ``requests`` is what was asked for, in the order in which it came in; ``gate`` holds requests up while it is clear.
+    ``unreadable`` is raised by every snapshot; ``renewals`` are those of the dead man's switch.
     """
 
     def __init__(self, instruments: Sequence[Instrument], account: AccountSnapshot) -> None:
         self.requests: list[ApprovedOrder | AmendOrder | CancelOrder | QueryOrder] = []
+        self.snapshots: list[TakeSnapshot] = []
+        self.renewals: list[int] = []
         self.failures: list[Exception | None] = []
+        self.unreadable: Exception | None = None
         self.gate = asyncio.Event()
         self.gate.set()
         self.silent = False
@@ -102,8 +108,11 @@ class FakeVenue:
     async def instruments(self) -> Sequence[Instrument]:
         return self._instruments
 
-    async def snapshot(self) -> AccountSnapshot:
-        return self._account
+    async def snapshot(self, request: TakeSnapshot) -> AccountSnapshot:
+        self.snapshots.append(request)
+        if self.unreadable is not None:
+            raise self.unreadable
+        return msgspec.structs.replace(self._account, name=request.name)
 
     async def submit(self, order: ApprovedOrder) -> None:
         await self._ask(order)
@@ -126,7 +135,7 @@ class FakeVenue:
             self._answer(OrderAccepted(order.id, order.instrument, self._resting[order.id], 0, 0))
 
     async def keep_alive(self, ttl_ms: int) -> None:
-        """Alive as long as the test."""
+        self.renewals.append(ttl_ms)
 
     async def reports(self) -> AsyncIterator[ExecutionReport]:
         while (report := await self._reports.get()) is not None:

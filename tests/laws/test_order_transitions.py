@@ -15,6 +15,7 @@ from tidegate.domain.orders import (
     OrderCanceled,
     OrderExpired,
     OrderFilled,
+    OrderNotFound,
     OrderRejected,
     OrderReport,
     OrderState,
@@ -23,6 +24,7 @@ from tidegate.domain.orders import (
     OrderUncertain,
     PositionSide,
     Purpose,
+    RejectCause,
     Side,
     TimeInForce,
 )
@@ -66,7 +68,11 @@ UNCERTAIN = OrderUncertain(NAME, COIN, "timed out", 1, 1)
 AMENDED = OrderAmended(NAME, COIN, Decimal(12), None, None, 1, 1)
 
 FILLS = [fill(1, 4), fill(2, 3), fill(3, 3)]
-REPORTS: list[OrderReport] = [ACCEPTED, REJECTED, TRIGGERED, CANCELED, EXPIRED, UNCERTAIN, *FILLS]
+NOT_FOUND = OrderNotFound(NAME, COIN, 1, 1)
+NOT_SENT = OrderRejected(NAME, COIN, "NOT_SENT", "expired", 1, 1, RejectCause.NOT_SENT)
+REPORTS: list[OrderReport] = [
+    ACCEPTED, REJECTED, NOT_SENT, NOT_FOUND, TRIGGERED, CANCELED, EXPIRED, UNCERTAIN, *FILLS,
+]  # fmt: skip
 SEQUENCES = st.lists(st.sampled_from(REPORTS), max_size=20)
 
 
@@ -160,3 +166,26 @@ def test_reasons_are_kept() -> None:
     it = order()
     it.apply(EXPIRED)
     assert it.reason == "IOC"
+
+
+def test_not_found_says_nothing_and_not_sent_is_certain() -> None:
+    it = order()
+    assert not it.apply(NOT_FOUND)
+    assert it.apply(NOT_SENT)
+    assert (it.state, it.remaining) == (OrderState.NOT_PLACED, 0)
+
+
+@pytest.mark.parametrize("state", [OrderState.NOT_PLACED, OrderState.ABANDONED])
+@given(reports=SEQUENCES)
+def test_our_own_proof_ends_an_order_that_is_open_and_only_a_fill_can_follow(
+    state: OrderState, reports: list[OrderReport]
+) -> None:
+    it = order()
+    for report in reports[:3]:
+        it.apply(report)
+    was_open = it.open
+    assert it.conclude(state) is was_open
+    for report in reports:
+        it.apply(report)
+    assert not it.open
+    assert it.state in (state, OrderState.FILLED) or not was_open

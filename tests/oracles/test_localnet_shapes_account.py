@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import pytest
 
 from tests.fakes.local_account import LocalBench
 from tests.oracles.localnet_differences_account import ACCOUNT_DIFFERENCES, OUT_OF_SCOPE
@@ -185,6 +184,12 @@ async def test_the_websocket_api_answers_in_the_official_shapes(shared: Path) ->
     assert found == set(WS_ALLOWED)
 
 
+EVENT_FILES = (
+    "Event-Account-Configuration-Update-previous-Leverage-Update.json",
+    "Event-Algo-Order-Update.json",
+    "Event-Order-Update.json",
+    "Event-User-Data-Stream-Expired.json",
+)
 EVENT_ALLOWED = {
     ("Event-Order-Update.json", "-o.AP"): "only of trailing stops, which the example is",
     ("Event-Order-Update.json", "-o.cr"): "only of trailing stops, which the example is",
@@ -200,33 +205,10 @@ async def test_events_have_the_documented_shapes(shared: Path) -> None:
     await bench.stop("SELL", "0.01", "45000")
     bench.accounts.expire_listen_key(key)
     found = set()
-    for file in (
-        "Event-Account-Configuration-Update-previous-Leverage-Update.json",
-        "Event-Algo-Order-Update.json",
-        "Event-Order-Update.json",
-        "Event-User-Data-Stream-Expired.json",
-    ):
+    for file in EVENT_FILES:
         documented = msgspec.json.decode((shared / "oracles/binance/documented_events" / file).read_bytes())
         ours = [event for event in bench.events if event["e"] == documented["payloads"][0]["e"]]
         for theirs, mine in zip(documented["payloads"], ours, strict=False):
             found |= {(file, each) for each in differences(theirs, mine)}
     bench.accounts.close()
     assert found == set(EVENT_ALLOWED)
-
-
-@pytest.mark.parametrize(
-    ("file", "kind_of_event"),
-    [
-        ("rust_user_data_json__trade_lite.json", "TRADE_LITE"),
-        ("rust_user_data_json__order_update_calculated.json", "ORDER_TRADE_UPDATE"),
-    ],
-)
-async def test_events_hold_what_another_client_relies_on(shared: Path, file: str, kind_of_event: str) -> None:
-    bench = LocalBench()
-    await bench.order("BUY", "2" if "calculated" in file else "0.05")
-    if "calculated" in file:
-        bench.prices.move("BTCUSDT", "100.0")
-    theirs = msgspec.json.decode((shared / "oracles/binance/nautilus_trader" / file).read_bytes())
-    ours = [event for event in bench.events if event["e"] == kind_of_event][-1]
-    missing = {each for each in differences(theirs, ours) if not each.startswith("+")}
-    assert missing <= {"-o.AP", "-o.cr"}

@@ -20,7 +20,7 @@ from tidegate.adapters.binance.feed import BinanceFeed
 from tidegate.adapters.binance.limits import Governor, RateLimit
 from tidegate.adapters.binance.market_schemas import Counters, ExchangeInfo
 from tidegate.adapters.binance.market_translate import perpetuals
-from tidegate.adapters.binance.rest import BinanceRest, Call
+from tidegate.adapters.binance.rest import BinanceRest, Call, open_session
 from tidegate.adapters.binance.settings import AccountSetup, SymbolSetup, read_key_rights
 from tidegate.adapters.binance.signing import Signer, make_signer
 from tidegate.adapters.binance.venue import BinanceVenue, VenueSettings
@@ -121,7 +121,7 @@ async def open_access(settings: Settings, mode: str, world: World) -> AsyncItera
         fingerprint = signing.fingerprint(found.api_key.reveal())
         check_fingerprint(settings, mode, fingerprint)
     connector = world.connector() if world.connector is not None else None
-    async with aiohttp.ClientSession(connector=connector) as session:
+    async with open_session(connector) as session:
         clock = VenueClock(world.clock.monotonic_ns)
         rest = BinanceRest(endpoints.rest, session, clock, Governor(clock), signer, world.rng, on_call=world.on_call)
         spot = None
@@ -230,9 +230,9 @@ def recovered_kernel(
         reader, old = journal_reader(last)
         snapshot = None if fresh else _replayed(reader, old)
         gen = max(gen, reader.header.gen + 1)
+        notes += reader.notes
     while (root / f"{gen:012d}").exists():  # a start that a crash ended before it had a journal
         gen += 1
-        notes += reader.notes
     kernel = Kernel(kernel_settings(settings, gen), instruments, strategy_specs(settings), StepFeeder())
     if snapshot is not None:
         try:
@@ -392,9 +392,12 @@ async def public_contracts(access: Access, settings: Settings) -> dict[Instrumen
 
 
 def _bars_from(kernel: Kernel, name: InstrumentId, bar: BarSpec, now_ns: Nanos) -> Nanos:
-    """The open of the first bar that the kernel lacks: after its last one, or as far back as its features remember."""
+    """The open of the first bar that the kernel lacks: after its last one, or as far back as its features remember.
+
+    Always one bar at least: from its first bar on an instrument counts among those that a close waits for.
+    """
     last_ns, memory_bars = kernel.bars_known(name)
-    begin_ns = now_ns - (now_ns - bar.origin_ns) % bar.interval_ns - memory_bars * bar.interval_ns
+    begin_ns = now_ns - (now_ns - bar.origin_ns) % bar.interval_ns - max(1, memory_bars) * bar.interval_ns
     return max(last_ns, begin_ns) if last_ns else begin_ns
 
 

@@ -7,11 +7,14 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from tidegate.adapters.files.history import DataFolder
 from tidegate.adapters.files.instruments import infer_instrument
 from tidegate.adapters.localnet.admin import books_of
 from tidegate.adapters.localnet.fault_rules import fault_of
 from tidegate.adapters.localnet.market import MarketConfig
+from tidegate.adapters.localnet.scenario import load_scenario
 from tidegate.adapters.localnet.serve import ServeOptions, serve
 from tidegate.adapters.localnet.server import LocalExchange, LocalnetConfig
 from tidegate.adapters.localnet.streams import StreamConfig
@@ -83,6 +86,11 @@ def _market(options: LocalnetOptions) -> "tuple[tuple[Instrument, ...], Callable
 
 
 # ---- a local exchange in our own hands: simulated runs --------------------------------------------------------------
+
+
+def read_faults(path: Path) -> list[dict[str, Any]]:
+    """The faults of a scenario file, as plain data. Raises ``ConfigError``."""
+    return [msgspec.to_builtins(fault) for fault in load_scenario(path)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from tidegate.app.bootstrap_live import (
     try_lock,
 )
 from tidegate.app.config import Settings
-from tidegate.domain.errors import AlreadyRunning, NotAuthorised, TidegateError
+from tidegate.domain.errors import AlreadyRunning, ConfigError, NotAuthorised, TidegateError
 
 _LEAST_FREE_BYTES = 1 << 30
 _MOST_SKEW_S = 1.0
@@ -161,7 +161,12 @@ async def _account(access: Access, settings: Settings) -> tuple[str, str]:
 
 
 async def set_up_account(settings: Settings, mode: str, world: World, *, apply: bool) -> list[str]:
-    """What differs from the configuration; with ``apply`` what still does after it was set. Raises ``VenueError``."""
+    """What differs from the configuration; with ``apply`` what still does after it was set.
+
+    Raises ``VenueError``, ``ConfigError``.
+    """
+    if mode == "paper":
+        raise ConfigError("a paper account lives in its daemon: there is nothing to set up")
     hedge = settings.venue.position_mode == "hedge"
     async with open_access(settings, mode, world) as access:
         await measure_clock(access, world)

@@ -2,20 +2,21 @@
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from tidegate.app.cli_options import Config, Json, Symbols, account_app, app
-from tidegate.domain.errors import ConfigError
+from tidegate.domain.errors import ConfigError, NotAuthorised, VenueError
 
 if TYPE_CHECKING:
     from tidegate.app.config import Settings
 
 Mode = Annotated[str | None, typer.Option("--mode", help="paper | testnet | live; else what the configuration says.")]
 _MODES = ("paper", "testnet", "live")
+_T = TypeVar("_T")
 
 
 def _settings(
@@ -33,6 +34,18 @@ def _settings(
     return settings, mode_of(settings, mode)
 
 
+def _at_venue(settings: "Settings", mode: str, main: Coroutine[Any, Any, _T]) -> _T:
+    """Run something that speaks with a venue; an error of it says which one. Raises ``VenueError``."""
+    from tidegate.app.daemon import run_on_loop
+
+    try:
+        return run_on_loop(main)
+    except NotAuthorised:
+        raise
+    except VenueError as error:
+        raise VenueError(f"{settings.venue.endpoints(mode).rest}: {error}") from error
+
+
 @app.command()
 def run(
     config: Config = None,
@@ -44,14 +57,14 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Run the daemon: paper (live prices, invented money), testnet or live. Ctrl-C stops in good order."""
-    from tidegate.app.daemon import run_on_loop
     from tidegate.app.observability import RecordLog, alert_log, configure_logging, get_logger
 
     given = {"symbols": symbols, "timeframe": timeframe, "state.dir": str(state) if state else None}
     settings, chosen = _settings(config, mode, {key: value for key, value in given.items() if value is not None})
     configure_logging(settings.logging.level, settings.logging.format)
     log = get_logger()
-    result = run_on_loop(_run(settings, chosen, seconds, [RecordLog(log, alerts=False)], alert_log(log)))
+    observers = [RecordLog(log, alerts=False)]
+    result = _at_venue(settings, chosen, _run(settings, chosen, seconds, observers, alert_log(log)))
     if as_json:
         print(json.dumps(result.summary, default=str))
     else:
@@ -63,9 +76,11 @@ async def _run(
     settings: "Settings", mode: str, seconds: float | None, observers: list[Any], on_alert: Callable[[Any], None]
 ) -> Any:
     from tidegate.app.bootstrap_live import World, live_parts
+    from tidegate.app.daemon import calm_collector
     from tidegate.app.live import run_live
 
     async with live_parts(settings, mode, World(), on_alert) as parts:
+        calm_collector()
         return await run_live(parts, observers=observers, on_alert=on_alert, seconds=seconds)
 
 
@@ -220,11 +235,10 @@ def reconcile(
 ) -> None:
     """Show our books against the venue's, position by position and order by order, and what would be done."""
     from tidegate.app.bootstrap_live import World
-    from tidegate.app.daemon import run_on_loop
     from tidegate.app.reconciling import reconcile_account
 
     settings, chosen = _settings(config, mode)
-    lines = run_on_loop(reconcile_account(settings, chosen, World(), apply=apply))
+    lines = _at_venue(settings, chosen, reconcile_account(settings, chosen, World(), apply=apply))
     if as_json:
         print(json.dumps([line.as_dict() for line in lines], default=str))
         return
@@ -241,10 +255,9 @@ def account_setup(
     """Compare leverage, margin type and position mode with the configuration, and set them with --apply."""
     from tidegate.app.bootstrap_live import World
     from tidegate.app.checkup import set_up_account
-    from tidegate.app.daemon import run_on_loop
 
     settings, chosen = _settings(config, mode)
-    differences = run_on_loop(set_up_account(settings, chosen, World(), apply=apply))
+    differences = _at_venue(settings, chosen, set_up_account(settings, chosen, World(), apply=apply))
     if as_json:
         print(json.dumps({"applied": apply, "differences": differences}))
     elif differences:

@@ -7,8 +7,9 @@
 5. Observers see the record.
 
 Events are handled one at a time. ``deliver`` takes one and returns when all of this is done: lock-step, for a
-simulated market. ``offer`` queues one for ``run``: for a venue that does not wait. A waiting quote is replaced by the
-next one of its instrument; nothing else is ever dropped, a full queue makes the feed wait.
+simulated market. ``offer`` is for a venue that does not wait: it handles an event at once when nothing is before it,
+one in a turn of the loop, and queues it for ``run`` otherwise. A waiting quote is replaced by the next one of its
+instrument; nothing else is ever dropped, a full queue makes the feed wait.
 """
 
 import asyncio
@@ -81,6 +82,8 @@ class Inbox:
         self._answers: deque[Event] = deque()
         self._filled, self._emptied = asyncio.Event(), asyncio.Event()
         self._broken: Exception | None = None
+        self._running = False
+        self._turn_taken = False
 
     @property
     def last_seq(self) -> int:
@@ -111,7 +114,13 @@ class Inbox:
                 await self._take(self._answers.popleft())
 
     async def offer(self, event: Event) -> None:
-        """Queue an event for ``run``; wait for room when the queue is full."""
+        """Handle an event now if it is its turn, else queue it for ``run``; wait for room when the queue is full."""
+        if self._running and not (self._turn_taken or self._waiting or self._answers or self._lock.locked()):
+            self._turn_taken = True  # the next one waits until the loop has looked after everybody else
+            asyncio.get_running_loop().call_soon(self._end_turn)
+            async with self._lock:
+                await self._take(event)
+            return
         quoted = event.instrument if type(event) is Quote else None
         while len(self._waiting) >= self._capacity and quoted not in self._quotes:
             self._emptied.clear()
@@ -130,6 +139,13 @@ class Inbox:
 
     async def run(self) -> None:
         """Handle what is queued or posted, until cancelled."""
+        self._running = True
+        try:
+            await self._run()
+        finally:
+            self._running = False
+
+    async def _run(self) -> None:
         while True:
             await self._filled.wait()
             async with self._lock:
@@ -143,6 +159,9 @@ class Inbox:
                     await self._take(event)
                 if not self._waiting and not self._answers:
                     self._filled.clear()
+
+    def _end_turn(self) -> None:
+        self._turn_taken = False
 
     async def _take(self, event: Event) -> None:
         if self._broken is not None:

@@ -64,6 +64,7 @@ class Rhythm:
     look_every_s: float = LOOK_EVERY_S
     quotes: bool = True
     marks: bool = True
+    depth: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +268,10 @@ async def run_live(
         parts.kernel,
         parts.journal,
         parts.connections,
-        [Subscription(name, interval_ns, rhythm.quotes, rhythm.marks) for name in parts.settings.symbols],
+        [
+            Subscription(name, interval_ns, rhythm.quotes, rhythm.marks, depth=rhythm.depth)
+            for name in parts.settings.symbols
+        ],
         observers=[gazette, group_commit, *observers],
         on_alert=alerted,
         companions=companions,

@@ -153,7 +153,7 @@ def _action(command: Command, name: InstrumentId) -> str | None:
             return None
 
 
-class _Silence:
+class Silence:
     """A feed that says nothing, and ends when the kernel has reconciled."""
 
     def __init__(self, kernel: Kernel) -> None:
@@ -171,5 +171,5 @@ class _Silence:
 async def _applied(settings: Settings, mode: str, world: World) -> None:
     """Run a daemon that sees no market until it has reconciled, and let it leave."""
     async with live_parts(settings, mode, world) as parts:
-        connections = replace(parts.connections, feed=_Silence(parts.kernel), warm_up=None)
+        connections = replace(parts.connections, feed=Silence(parts.kernel), warm_up=None)
         await run_live(replace(parts, connections=connections), seconds=_PATIENCE_S, control=False)

@@ -89,7 +89,7 @@ class Findings:
 
     @property
     def empty(self) -> bool:
-        """True when ours and the venue's are the same; what is foreign stays so, and a setting is not ours to change."""
+        """True when ours and the venue's are the same. What is foreign and how the account is set do not count."""
         return self.halt is None and not (
             self.fills
             or self.accepted

@@ -66,9 +66,10 @@ from tidegate.domain.orders import (
 )
 from tidegate.domain.signals import Decision, Reason, Refusal, Signal
 from tidegate.kernel.desk import STICKY
+from tidegate.kernel.differences import Foreign
 from tidegate.kernel.halting import KILL_TIMER, Halting
 from tidegate.kernel.lifecycle import OPERATOR, State
-from tidegate.kernel.reconciling import AGAIN_TIMER, AUDIT_TIMER, RECONCILING, SNAPSHOT_TIMER, Foreign, Reconciling
+from tidegate.kernel.reconciling import AGAIN_TIMER, AUDIT_TIMER, RECONCILING, SNAPSHOT_TIMER, Reconciling
 from tidegate.kernel.reports import NOT_TRADING, RETRY_TIMER, UNPROTECTABLE, Reports
 from tidegate.kernel.resolving import RESOLVE_TIMER, Resolving
 from tidegate.kernel.settings import KernelSettings, ReconcileSettings

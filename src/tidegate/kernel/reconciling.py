@@ -11,16 +11,12 @@
 5. When nothing is left to explain, the reconciliation has passed. One that cannot pass three times asks a person.
 """
 
-from collections.abc import Collection
 from dataclasses import dataclass, field
 from decimal import Decimal
-
-import msgspec
 
 from tidegate.domain.account import AccountSnapshot, FundingPaid, Income, OpenOrder, Transfer
 from tidegate.domain.ids import InstrumentId, Nanos, parse_client_order_id
 from tidegate.domain.ledger import EXACT, ZERO
-from tidegate.domain.margin import DEFAULT_BRACKETS, maintenance
 from tidegate.domain.market import SECOND_NS
 from tidegate.domain.messages import (
     Alert,
@@ -32,8 +28,9 @@ from tidegate.domain.messages import (
     TakeSnapshot,
 )
 from tidegate.domain.orders import FillCause, OrderAccepted, OrderState
-from tidegate.execution.reconcile import Difference, Findings, Ours, adjustment, reconcile
-from tidegate.kernel.desk import FOREIGN, Desk
+from tidegate.execution.reconcile import Findings, Ours, reconcile
+from tidegate.kernel.desk import Desk
+from tidegate.kernel.differences import Differences, Foreign
 from tidegate.kernel.halting import Halting
 from tidegate.kernel.reports import Reports
 from tidegate.kernel.resolving import Resolving, fence_of
@@ -43,29 +40,16 @@ from tidegate.portfolio.positions import QUOTE_ASSET
 
 SNAPSHOT_TIMER, AGAIN_TIMER, AUDIT_TIMER = "snapshot", "reconcile", "audit"
 RECONCILING = "reconciling"
-SETTINGS = "settings"
 
-SAME_DIFFERENCE = 3
 MOST_ROUNDS = 10
 MOST_ATTEMPTS = 3
 UNANSWERED_ALARM = 3
 _ROUND_WAITS_NS = (SECOND_NS // 4, SECOND_NS // 2, SECOND_NS)
 _ATTEMPT_WAIT_NS = 5 * SECOND_NS
-_EXPLAIN_WITHIN_NS = 5 * SECOND_NS
-_PAGE_AFTER_NS = 60 * SECOND_NS
 _STUCK_NS = 10 * SECOND_NS
 _MOST_UNDER_WAY = 4
 _ORPHANS_NS = 4 * SECOND_NS
 _INCOME_OVERLAP_NS = 600 * SECOND_NS
-
-
-class Foreign(msgspec.Struct, frozen=True):
-    """Something in our account that is not ours: a position (``order`` is empty) or an open order."""
-
-    instrument: InstrumentId
-    qty: Decimal
-    price: Decimal
-    order: str = ""
 
 
 @dataclass(slots=True)
@@ -79,6 +63,7 @@ class ReconcilingState:
     again: str = ""  # another snapshot is wanted when the one under way is there: its kind
     unanswered: int = 0
     waits_for_doubts: bool = False
+    gave_up: bool = False
     goal: bool = False  # a passed reconciliation is being worked for
     rounds: int = 0
     attempts: int = 0
@@ -102,6 +87,7 @@ class Reconciling:
     ) -> None:
         self._trading, self._reports, self._resolving, self._halting = trading, reports, resolving, halting
         self._settings, self._timing = settings, settings.reconcile
+        self._differences = Differences(trading, settings.adopt)
         self.state = ReconcilingState()
 
     def restart(self) -> None:
@@ -114,8 +100,9 @@ class Reconciling:
     def begin(self, reason: str, out: list[Command]) -> None:
         """Work for a passed reconciliation; until then no new risk."""
         self._trading.lifecycle.hold(RECONCILING, reason)
-        self.state.goal, self.state.rounds, self.state.attempts = True, 0, 0
-        self.ask(RECONCILING, reason, out)
+        self.state.goal, self.state.rounds, self.state.attempts, self.state.gave_up = True, 0, 0, False
+        if self.state.asked_ns.get(self.state.number) != self._trading.now_ns:
+            self._emit(RECONCILING, reason, out, full=True)  # what is under way may have been asked of a dead stream
 
     def ask(self, kind: str, reason: str, out: list[Command], *, full: bool = True) -> int:
         """Ask for a snapshot that is read from now on; returns its number. One at a time is under way."""
@@ -148,7 +135,7 @@ class Reconciling:
         state = self.state
         if not state.asked_ns:
             return
-        self._overdue(out)
+        self._differences.overdue(out)
         state.unanswered += 1
         if state.unanswered == UNANSWERED_ALARM:
             text = f"{UNANSWERED_ALARM} snapshots in a row were not answered; asking on"
@@ -250,11 +237,15 @@ class Reconciling:
         found = reconcile(self._ours(asked_ns), snapshot)
         unexplained = self._book(found, snapshot, full=full, out=out)
         self._take_orders_in(found, snapshot, out)
-        differing = self._compare(found, asked_ns, new, out)
+        differing = self._differences.compare(found, asked_ns, new, out)
+        if found.differences and len(differing) < len(found.differences):
+            now_equal = reconcile(self._ours(asked_ns), snapshot)  # what was taken over may have stops already
+            found.kept_stops += now_equal.kept_stops
+            found.cancels += [each for each in now_equal.cancels if each not in found.cancels]
         if full and not differing:
             self._audit_wallet(snapshot, out)
-        self._list_foreign(found)
-        self._review_settings(found, snapshot, out)
+        self.state.foreign = self._differences.foreign(found)
+        self._differences.review_settings(found, snapshot, out)
         trading.blind = False
         if found.halt is not None:
             self._halting.halt(HaltCause.INVARIANT, found.halt, out)
@@ -366,136 +357,17 @@ class Reconciling:
                 order.conclude(OrderState.UNCERTAIN)
                 self._resolving.doubt(order, fence_of(order), "no word of its request", out)
 
-    # ---- positions ----------------------------------------------------------------------------------------------
-
-    def _compare(
-        self, found: Findings, asked_ns: Nanos, new: Collection[InstrumentId], out: list[Command]
-    ) -> set[InstrumentId]:
-        """Explain, adopt or adjust; returns the instruments that still differ. ``new`` are those that were never looked
-        at before."""
-        differing = set()
-        names = {each.instrument for each in found.differences}
-        for name, desk in self._trading.desks.items():
-            if name not in names:
-                desk.differs_since_ns, desk.differed, desk.differed_qty, desk.paged = 0, 0, ZERO, False
-                desk.unblock("difference")
-        for each in found.differences:
-            desk = self._trading.desks[each.instrument]
-            if (each.instrument in new and not desk.holding.exact.qty) or desk.foreign_qty:
-                self._not_ours(desk, each, out)
-            elif not self._same_again(desk, each, asked_ns):
-                differing.add(each.instrument)
-            else:
-                self._adjust(desk, each, "no execution explains it", out, adopted=False)
-        return differing
-
-    def _same_again(self, desk: Desk, difference: Difference, asked_ns: Nanos) -> bool:
-        """True when the same difference was read often enough, with no execution in between."""
-        if not desk.differs_since_ns:
-            desk.differs_since_ns = self._trading.now_ns
-        if desk.filled_ns >= asked_ns or difference.qty != desk.differed_qty:
-            desk.differed = 0
-        desk.differed_qty = difference.qty
-        if desk.filled_ns < asked_ns:
-            desk.differed += 1
-        return desk.differed >= SAME_DIFFERENCE
-
-    def _not_ours(self, desk: Desk, difference: Difference, out: list[Command]) -> None:
-        """A position that was there before us: adopted by policy, or left alone."""
-        name = desk.instrument.id
-        desk.foreign_qty = EXACT.add(desk.foreign_qty, difference.qty)
-        desk.foreign_price = difference.entry_price
-        if not desk.foreign_qty:
-            desk.unblock(FOREIGN)
-        elif name in self._settings.adopt:
-            self.adopt(desk, out)
-        else:
-            text = f"{name} {desk.foreign_qty:f} at {difference.entry_price:f} is not ours: it is left alone"
-            if desk.block(FOREIGN, text):
-                out.append(Alert(Severity.CRITICAL, FOREIGN, text, self._trading.now_ns))
-
     def adopt(self, desk: Desk, out: list[Command]) -> bool:
-        """Take over what is foreign, at the venue's entry price; False when there is nothing."""
-        desk.unblock(FOREIGN)
-        qty, price = desk.foreign_qty, desk.foreign_price
-        desk.foreign_qty = ZERO
-        if not qty:
-            return False
-        difference = Difference(desk.instrument.id, qty, EXACT.add(desk.holding.exact.qty, qty), price)
-        self._adjust(desk, difference, "adopted", out, adopted=True)
-        return True
-
-    def _adjust(self, desk: Desk, difference: Difference, reason: str, out: list[Command], *, adopted: bool) -> None:
-        trading, name = self._trading, difference.instrument
-        price = difference.entry_price or desk.instrument.price(trading.last_price(desk), up=False)
-        line = adjustment(difference, price, trading.now_ns, reason, adopted=adopted)
-        out.append(line)
-        trading.positions.adjust(name, line.qty, line.price)
-        trading.known_equity = None
-        trading.forget_target(desk)
-        desk.differs_since_ns, desk.differed, desk.differed_qty = 0, 0, ZERO
-        text = f"{name} {line.qty:f} at {line.price:f}: {reason} ({line.id})"
-        if adopted:
-            out.append(Alert(Severity.INFO, "adopted", text, trading.now_ns))
-        else:
-            desk.block("adjusted", text)
-            out.append(Alert(Severity.CRITICAL, "adjusted", text, trading.now_ns))
-
-    def _overdue(self, out: list[Command]) -> None:
-        """A difference that stays unexplained takes new risk away after 5 s, and calls a person after 60 s."""
-        now_ns = self._trading.now_ns
-        for name, desk in self._trading.desks.items():
-            age_ns = now_ns - desk.differs_since_ns if desk.differs_since_ns else 0
-            if age_ns > _EXPLAIN_WITHIN_NS:
-                desk.block("difference", f"{name} differs by {desk.differed_qty:f} from the venue's position")
-            if age_ns > _PAGE_AFTER_NS and not desk.paged:
-                desk.paged = True
-                text = f"{name} differs by {desk.differed_qty:f} for a minute"
-                out.append(Alert(Severity.CRITICAL, "difference", text, now_ns))
-
-    # ---- what is not ours, and how the account is set ---------------------------------------------------------------
-
-    def _list_foreign(self, found: Findings) -> None:
-        trading, foreign = self._trading, []
-        notional = needed = 0.0
-        for position in found.foreign_positions:
-            foreign.append(Foreign(position.instrument, position.qty, position.entry_price))
-        for name, desk in trading.desks.items():
-            if desk.foreign_qty:
-                foreign.append(Foreign(name, desk.foreign_qty, desk.foreign_price))
-        for each in foreign:
-            price = trading.marks.last.get(each.instrument, float(each.price))
-            value = abs(float(each.qty)) * price
-            desk_of = trading.desks.get(each.instrument)
-            notional += value
-            needed += maintenance(DEFAULT_BRACKETS if desk_of is None else desk_of.instrument.brackets, value)
-        trading.count_foreign(notional, needed)
-        traded = set()
-        for order in found.foreign_orders:
-            foreign.append(_listed(order))
-            traded.add(order.instrument)
-        for name, desk in trading.desks.items():
-            if name in traded:
-                desk.block("foreign order", f"{name} has open orders that are not ours")
-            else:
-                desk.unblock("foreign order")
-        self.state.foreign = foreign
-
-    def _review_settings(self, found: Findings, snapshot: AccountSnapshot, out: list[Command]) -> None:
-        if not snapshot.settings:
-            return
-        for name, desk in self._trading.desks.items():
-            text = found.settings.get(name)
-            if text is None:
-                desk.unblock(SETTINGS)
-            elif desk.block(SETTINGS, text):
-                out.append(Alert(Severity.CRITICAL, SETTINGS, f"{name}: {text}", self._trading.now_ns))
+        """Take over what is foreign in a contract, at the venue's entry price; False when there is nothing."""
+        name = desk.instrument.id
+        self.state.foreign = [each for each in self.state.foreign if each.order or each.instrument != name]
+        return self._differences.adopt(desk, out)
 
     # ---- passed, again, or given up -----------------------------------------------------------------------------
 
     def _conclude(self, differing: set[InstrumentId], out: list[Command]) -> None:
         state, now_ns = self.state, self._trading.now_ns
-        self._overdue(out)
+        self._differences.overdue(out)
         if differing:
             self._next_round(out)
             return
@@ -521,6 +393,8 @@ class Reconciling:
 
     def _next_round(self, out: list[Command]) -> None:
         state, now_ns = self.state, self._trading.now_ns
+        if state.gave_up:
+            return
         state.rounds += 1
         wait_ns = _ROUND_WAITS_NS[min(state.rounds, len(_ROUND_WAITS_NS)) - 1]
         if state.rounds >= MOST_ROUNDS:
@@ -529,7 +403,7 @@ class Reconciling:
             wait_ns = _ATTEMPT_WAIT_NS
             if state.attempts >= MOST_ATTEMPTS:
                 self._trading.lifecycle.hold(RECONCILING, "a reconciliation failed three times the same way")
-                state.goal, state.attempts = False, 0
+                state.goal, state.gave_up = False, True
                 text = "failed three times the same way: it is not tried again before RESUME"
                 out.append(Alert(Severity.CRITICAL, RECONCILING, text, now_ns))
                 return
@@ -538,11 +412,6 @@ class Reconciling:
 
 def _accepted(order: OpenOrder, snapshot: AccountSnapshot) -> OrderAccepted:
     return OrderAccepted(order.id, order.instrument, order.venue_id, snapshot.ts_ns, snapshot.recv_ns)
-
-
-def _listed(order: OpenOrder) -> Foreign:
-    price = order.limit or order.trigger or ZERO
-    return Foreign(order.instrument, order.side.sign * order.qty, price, order.id)
 
 
 def _number(name: str) -> int:

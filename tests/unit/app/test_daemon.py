@@ -3,9 +3,10 @@
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from decimal import Decimal
 
+import msgspec
 import pytest
 
 from tests.fakes.journal import MemoryJournal
@@ -14,20 +15,33 @@ from tests.fakes.venue import FakeClock, FakeFeed, FakeTimers, FakeVenue
 from tidegate.app.backtest import BacktestEngine
 from tidegate.app.daemon import Connections, Daemon, DaemonSummary, run_on_loop
 from tidegate.domain.account import AccountSnapshot, Balance, Position
-from tidegate.domain.errors import DataError, Interrupted, InvariantBroken, JournalError, NotAuthorised
+from tidegate.domain.errors import (
+    DataError,
+    Interrupted,
+    InvariantBroken,
+    JournalError,
+    NotAuthorised,
+    VenueUnavailable,
+)
 from tidegate.domain.ids import InstrumentId
 from tidegate.domain.market import Bar
 from tidegate.domain.messages import (
     Alert,
     Command,
     Event,
+    Halt,
+    HaltCause,
     Operation,
     OperatorCommand,
     Record,
     Severity,
     Subscription,
+    VenueState,
+    VenueStatus,
 )
 from tidegate.domain.orders import ApprovedOrder, CancelOrder, OrderFilled, Purpose
+from tidegate.kernel.feeders import StepFeeder
+from tidegate.kernel.kernel import Kernel, KernelSettings, ReconcileSettings
 from tidegate.kernel.lifecycle import State
 from tidegate.simulator.synthetic import DEFAULT_UNIVERSE
 
@@ -65,11 +79,16 @@ def backtest(source: CutMarket) -> list[tuple[Event, tuple[Command, ...]]]:
     return steps
 
 
+def unnamed(event: Event) -> Event:
+    """A snapshot that was asked for has a name; the first one of a session has none."""
+    return msgspec.structs.replace(event, name="") if isinstance(event, AccountSnapshot) else event
+
+
 async def test_the_daemon_hears_and_does_exactly_what_the_backtest_does() -> None:
     journal = MemoryJournal()
     summary = await daemon_over(rig(in_memory(journal), source=CutMarket(chunks=2))).run()
     expected = backtest(CutMarket(chunks=2))
-    steps = [(each.event, each.commands) for each in journal.records]
+    steps = [(unnamed(each.event), each.commands) for each in journal.records]
     assert len(expected) > 10_000
     assert sum(isinstance(event, OrderFilled) for event, _ in expected) > 20
     assert steps[:-1] == expected
@@ -253,12 +272,140 @@ async def test_a_journal_that_fails_stops_the_daemon_before_the_order_goes_out()
     assert of.parts.session.exchange.snapshot(0).open_orders == ()
 
 
-async def test_a_withdrawn_key_stops_the_daemon() -> None:
-    of = rig(in_memory(MemoryJournal()))
+async def test_a_withdrawn_key_halts_and_the_process_stays_up() -> None:
+    journal, alerts = MemoryJournal(), list[Alert]()
+    of = rig(in_memory(journal))
+    daemon = daemon_over(of, on_alert=alerts.append)
 
     async def refused(_: ApprovedOrder) -> None:
         raise NotAuthorised("the key was withdrawn")
 
+    def bars_after_the_halt(record: Record) -> None:
+        if of.kernel.state is State.HALTED and isinstance(record.event, Bar):
+            daemon.stop("it went on listening")
+
     of.venue.submit = refused  # type: ignore[method-assign]
-    with pytest.raises(NotAuthorised, match="withdrawn"):
-        await daemon_over(of).run()
+    daemon.inbox.observe(bars_after_the_halt)
+    summary = await daemon.run()
+    assert summary.reason == "it went on listening"
+    assert summary.halted is not None
+    assert "the key was withdrawn" in summary.halted
+    assert of.kernel.latch is not None
+    assert of.kernel.latch.cause is HaltCause.AUTH
+    first = next(each for each in journal.records if isinstance(each.event, VenueStatus))
+    assert isinstance(first.event, VenueStatus)
+    assert first.event.state is VenueState.REFUSED
+    assert any(isinstance(each, Halt) for each in first.commands)
+    assert first in journal.durable
+    later = [command for each in journal.records if each.seq > first.seq for command in each.commands]
+    assert not any(isinstance(command, ApprovedOrder) for command in later), "nothing is tried with a refused key"
+    assert [each.severity for each in alerts if each.subject == "halt"] == [Severity.CRITICAL]
+
+
+# ---- the live path: open, BOOT, warm up, START, shut ---------------------------------------------------------------
+
+
+class Stages:
+    """Notes the order in which a daemon opens and closes its world."""
+
+    def __init__(self) -> None:
+        self.log: list[str] = []
+        self.feed = FakeFeed()
+        self.venue = FakeVenue(DEFAULT_UNIVERSE, AccountSnapshot(1, 1, (Balance("USDT", CAPITAL),), (), ()))
+        self.bars = [Bar(BTC, INTERVAL_NS, n * INTERVAL_NS, n * INTERVAL_NS, 1.0, 1.0, 1.0, 1.0, 1.0) for n in (1, 2)]
+
+    async def open(self) -> None:
+        self.log.append("open")
+
+    async def shut(self) -> None:
+        self.log.append("shut")
+
+    async def warm_up(self) -> AsyncIterator[Bar]:
+        for bar in self.bars:
+            yield bar
+
+    def seen(self, record: Record) -> None:
+        event = record.event
+        self.log.append(event.operation.value if isinstance(event, OperatorCommand) else type(event).__name__)
+
+    def connections(self, *, reconciles: bool) -> Connections:
+        return Connections(
+            self.feed,
+            self.venue,
+            FakeTimers(),
+            FakeClock(1),
+            linger_s=0.0,
+            open=self.open,
+            warm_up=self.warm_up,
+            reconciles=reconciles,
+            shut=self.shut,
+        )
+
+
+async def test_a_start_opens_boots_warms_up_and_only_then_trades() -> None:
+    stages, journal = Stages(), MemoryJournal()
+    daemon = fake_daemon(stages.connections(reconciles=False), journal, observers=[stages.seen], boot="17")
+    asyncio.get_running_loop().call_later(0.05, daemon.stop, "enough")
+    await daemon.run()
+    assert stages.log == ["open", "BOOT", "Bar", "Bar", "AccountSnapshot", "START", "STOP", "shut"]
+    boot = journal.records[0].event
+    assert isinstance(boot, OperatorCommand)
+    assert boot.detail == "17"
+    assert stages.venue.requests == [], "what is warmed up with is no reason to trade"
+
+
+async def test_before_a_real_venue_the_kernel_asks_for_the_snapshot_itself() -> None:
+    stages = Stages()
+    kernel = Kernel(
+        KernelSettings(INTERVAL_NS, reconcile=ReconcileSettings(enabled=True)),
+        {each.id: each for each in DEFAULT_UNIVERSE},
+        plan().strategies,
+        StepFeeder(),
+    )
+    daemon = Daemon(
+        kernel,
+        MemoryJournal(),
+        stages.connections(reconciles=True),
+        SUBSCRIPTIONS,
+        observers=[stages.seen],
+        boot="17",
+        lock_step=False,
+    )
+
+    def looked(record: Record) -> None:
+        if isinstance(record.event, AccountSnapshot):
+            daemon.stop("it has looked")
+
+    daemon.inbox.observe(looked)
+    await daemon.run()
+    assert stages.log == ["open", "BOOT", "Bar", "Bar", "START", "AccountSnapshot", "STOP", "shut"]
+    assert [each.name for each in stages.venue.snapshots] == ["reconcile-1"]
+
+
+async def test_whatever_was_opened_is_shut_when_the_start_fails() -> None:
+    stages = Stages()
+    stages.venue.unreadable = VenueUnavailable("no route")
+    with pytest.raises(VenueUnavailable):
+        await fake_daemon(stages.connections(reconciles=False), MemoryJournal(), observers=[stages.seen]).run()
+    assert stages.log[-1] == "shut"
+
+
+async def test_an_operators_word_goes_past_a_full_inbox() -> None:
+    """A feed that says more than is handled fills the queue; KILL is the next thing that is handled all the same."""
+    stages, journal = Stages(), MemoryJournal()
+    daemon = fake_daemon(stages.connections(reconciles=False), journal, lock_step=False)
+    flood = 20_000
+    for n in range(flood):
+        stages.feed.queue.put_nowait(msgspec.structs.replace(stages.bars[0], ts_ns=(n + 3) * INTERVAL_NS))
+    running = asyncio.ensure_future(daemon.run())
+    while daemon.inbox.last_seq < 10:  # noqa: ASYNC110  the start is over
+        await asyncio.sleep(0)
+    before = daemon.inbox.last_seq
+    await daemon.operate(Operation.KILL, "now")
+    after = daemon.inbox.last_seq
+    daemon.stop("enough")
+    await running
+    kill = next(each for each in journal.records if each.seq > before and isinstance(each.event, OperatorCommand))
+    assert isinstance(kill.event, OperatorCommand)
+    assert kill.event.operation is Operation.KILL
+    assert kill.seq <= after < flood, "the flood was still waiting"

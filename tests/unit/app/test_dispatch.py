@@ -11,18 +11,22 @@ from tidegate.app.dispatch import Dispatcher
 from tidegate.domain.account import AccountSnapshot
 from tidegate.domain.errors import (
     NotAuthorised,
+    OrderNotSent,
     OrderOutcomeUnknown,
     OrderRefused,
     VenueUnavailable,
 )
 from tidegate.domain.ids import ClientOrderId, InstrumentId, ModelId
 from tidegate.domain.messages import (
+    Adjustment,
     Alert,
     Event,
     FitModel,
     Halt,
+    NotPlaced,
     SetTimer,
     Severity,
+    TakeSnapshot,
     VenueState,
     VenueStatus,
 )
@@ -36,6 +40,7 @@ from tidegate.domain.orders import (
     PositionSide,
     Purpose,
     QueryOrder,
+    RejectCause,
     Side,
     TimeInForce,
 )
@@ -61,6 +66,8 @@ ORDER = ApprovedOrder(
     0,
 )
 AMEND, CANCEL, QUERY = AmendOrder(ID, BTC, Decimal(2), None, None), CancelOrder(ID, BTC), QueryOrder(ID, BTC)
+
+LOOK = TakeSnapshot("audit-3", (), 0, "audit")
 
 
 class Bench:
@@ -111,7 +118,54 @@ async def test_an_order_that_the_venue_refused_is_rejected() -> None:
     bench.venue.failures = [OrderRefused("-2019", "margin is insufficient")]
     bench.dispatcher.dispatch([ORDER])
     await bench.dispatcher.drained()
-    assert bench.posted == [OrderRejected(ID, BTC, "-2019", "margin is insufficient", 7, 7)]
+    assert bench.posted == [OrderRejected(ID, BTC, "-2019", "margin is insufficient", 7, 7, RejectCause.RULES)]
+
+
+@pytest.mark.parametrize("cause", RejectCause)
+async def test_a_refusal_keeps_its_cause(cause: RejectCause) -> None:
+    bench = Bench()
+    bench.venue.failures = [OrderRefused("-1", "no", cause.name)]
+    bench.dispatcher.dispatch([ORDER])
+    await bench.dispatcher.drained()
+    assert bench.posted == [OrderRejected(ID, BTC, "-1", "no", 7, 7, cause)]
+
+
+async def test_an_order_that_stayed_here_is_rejected_and_the_venue_is_well() -> None:
+    bench = Bench()
+    bench.venue.failures = [OrderNotSent("expired before it was signed")]
+    bench.dispatcher.dispatch([ORDER])
+    await bench.dispatcher.drained()
+    text = "expired before it was signed"
+    assert bench.posted == [OrderRejected(ID, BTC, "NOT_SENT", text, 7, 7, RejectCause.NOT_SENT)]
+
+
+async def test_the_fence_of_an_unknown_outcome_comes_back_with_it() -> None:
+    bench = Bench()
+    bench.venue.failures = [OrderOutcomeUnknown(ID, "no answer", 2_000)]
+    bench.dispatcher.dispatch([ORDER])
+    await bench.dispatcher.drained()
+    (event,) = bench.posted
+    assert isinstance(event, OrderUncertain)
+    assert event.fence_ns == 2_000
+    assert "no answer" in event.detail
+
+
+async def test_a_snapshot_that_was_asked_for_comes_back_under_its_name() -> None:
+    bench = Bench()
+    bench.dispatcher.dispatch([LOOK])
+    await bench.dispatcher.drained()
+    assert bench.venue.snapshots == [LOOK]
+    assert bench.posted == [AccountSnapshot(0, 0, (), (), (), "audit-3")]
+
+
+async def test_a_snapshot_that_failed_is_told_and_changes_nothing() -> None:
+    """The kernel asks again by its own timer."""
+    bench = Bench()
+    bench.venue.unreadable = VenueUnavailable("no route")
+    bench.dispatcher.dispatch([LOOK])
+    await bench.dispatcher.drained()
+    assert bench.posted == []
+    assert "audit-3: no route" in bench.alerts[0].text
 
 
 async def test_an_order_that_was_not_sent_is_rejected_and_the_venue_is_down() -> None:
@@ -122,7 +176,7 @@ async def test_an_order_that_was_not_sent_is_rejected_and_the_venue_is_down() ->
     status, rejected = bench.posted
     assert isinstance(status, VenueStatus)
     assert status.state is VenueState.DOWN
-    assert rejected == OrderRejected(ID, BTC, "NOT_SENT", "no route", 7, 7)
+    assert rejected == OrderRejected(ID, BTC, "NOT_SENT", "no route", 7, 7, RejectCause.NOT_SENT)
 
 
 @pytest.mark.parametrize("request_", [AMEND, CANCEL])
@@ -143,16 +197,33 @@ async def test_a_question_without_an_answer_is_not_asked_for_ever() -> None:
     assert "no such order" in bench.alerts[0].text
 
 
-async def test_a_refused_key_is_fatal_to_whoever_waits_and_to_whoever_watches() -> None:
+@pytest.mark.parametrize("request_", [ORDER, AMEND, CANCEL, QUERY])
+async def test_a_refused_key_is_told_to_the_kernel_before_what_became_of_the_request(
+    request_: ApprovedOrder | AmendOrder | CancelOrder | QueryOrder,
+) -> None:
     bench = Bench()
     bench.venue.failures = [NotAuthorised("the key was withdrawn")]
     watching = asyncio.ensure_future(bench.dispatcher.watch())
-    bench.dispatcher.dispatch([ORDER])
-    with pytest.raises(NotAuthorised, match="withdrawn"):
-        await bench.dispatcher.drained()
-    with pytest.raises(NotAuthorised, match="withdrawn"):
-        await watching
-    assert bench.posted == []
+    bench.dispatcher.dispatch([request_])
+    await bench.dispatcher.drained()
+    status, *rest = bench.posted
+    assert status == VenueStatus(VenueState.REFUSED, "the key was withdrawn", 7, 7)
+    kinds = {
+        ApprovedOrder: [OrderRejected],
+        AmendOrder: [OrderUncertain],
+        CancelOrder: [OrderUncertain],
+        QueryOrder: [],
+    }
+    assert [type(each) for each in rest] == kinds[type(request_)]
+    assert not watching.done(), "the process stays up: it halts"
+    watching.cancel()
+
+
+async def test_what_is_not_an_errand_leaves_nothing_behind() -> None:
+    bench = Bench()
+    bench.dispatcher.dispatch([NotPlaced(ID, BTC, 7), Adjustment("a1", BTC, Decimal(1), Decimal(2), "found", 7)])
+    await bench.dispatcher.drained()
+    assert bench.posted == bench.alerts == bench.venue.requests == []
 
 
 async def test_a_bug_in_an_adapter_does_not_vanish_with_its_task() -> None:

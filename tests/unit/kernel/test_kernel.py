@@ -474,7 +474,7 @@ def test_positions_at_the_start_halt() -> None:
     assert hand.kernel.state is State.HALTED
     hand.fund()
     for operation in Operation:
-        if operation not in (Operation.KILL, Operation.BOOT):
+        if operation not in (Operation.KILL, Operation.BOOT, Operation.RESET):
             assert len(alerts(hand.operate(operation))) == 1
     assert hand.kernel.state is State.HALTED
     assert hand.kernel.latch is not None

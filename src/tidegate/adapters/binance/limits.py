@@ -9,7 +9,7 @@ that settle an unknown outcome.
 import asyncio
 import re
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from typing import Final
@@ -138,12 +138,15 @@ class _Pool:
         return min(times, default=None)
 
 
+_Needs = tuple[tuple[PoolName, int], ...]
+
+
 @dataclass(slots=True, eq=False)
 class _Waiter:
     """A request that waits for its weight."""
 
     lane: Lane
-    needs: tuple[tuple[PoolName, int], ...]
+    needs: _Needs
     granted: "asyncio.Future[None]" = field(repr=False)
 
 
@@ -207,13 +210,9 @@ class Governor:
 
         Raises ``Banned`` at once (also while waiting) in a silence, ``NotSent`` for what no empty pool could hold.
         """
-        wanted = ((pool, weight), (PoolName.ORDERS_10S, orders_10s), (PoolName.ORDERS_1M, orders_1m))
-        needs = tuple((name, amount) for name, amount in wanted if amount > 0)
-        if pool is not PoolName.WEIGHT or not weight:
-            needs += ((PoolName.WEIGHT, 0),)  # costs no weight, but a pause of the weight is a pause of everything
-        self.check()
-        if why := self._never_fits(needs, lane):
-            raise NotSent(why)
+        if self.take_now(weight, lane, orders_10s=orders_10s, orders_1m=orders_1m, pool=pool):
+            return
+        needs = _needs(weight, orders_10s, orders_1m, pool)
         waiter = _Waiter(lane, needs, asyncio.get_running_loop().create_future())
         self._lanes[lane].append(waiter)
         self._pump()
@@ -226,6 +225,27 @@ class Governor:
                 self._lanes[lane].remove(waiter)
                 self._pump()
             raise
+
+    def take_now(
+        self,
+        weight: int,
+        lane: Lane,
+        *,
+        orders_10s: int = 0,
+        orders_1m: int = 0,
+        pool: PoolName = PoolName.WEIGHT,
+    ) -> bool:
+        """Count the request if it may be sent at once; False when it has to wait, as ``take`` does. Raises like it."""
+        needs = _needs(weight, orders_10s, orders_1m, pool)
+        self.check()
+        if why := self._never_fits(needs, lane):
+            raise NotSent(why)
+        if any(self._lanes.values()):
+            return False  # whoever waits is asked first: by ``_pump``
+        now_ns = self._clock.monotonic_ns()
+        for name, _ in needs:
+            self._pools[name].advance(now_ns)
+        return self._grants(needs, lane, (), now_ns)
 
     def check(self) -> None:
         """Raise ``Banned`` in a silence."""
@@ -314,7 +334,7 @@ class Governor:
             for waiter in list(waiters) if waiters else ():
                 if waiter.granted.done():
                     waiters.remove(waiter)
-                elif self._grants(waiter, held, now_ns):
+                elif self._grants(waiter.needs, waiter.lane, held, now_ns):
                     waiters.remove(waiter)
                     waiter.granted.set_result(None)
                 else:
@@ -323,11 +343,11 @@ class Governor:
         times = [at_ns for name in awaited if (at_ns := self._pools[name].changes_ns(now_ns)) is not None]
         self._wake_at(min(times, default=None), now_ns)
 
-    def _grants(self, waiter: _Waiter, held: set[PoolName], now_ns: int) -> bool:
-        for name, amount in waiter.needs:
-            if (amount and name in held) or not self._pools[name].fits(amount, waiter.lane, now_ns):
+    def _grants(self, needs: _Needs, lane: Lane, held: Collection[PoolName], now_ns: int) -> bool:
+        for name, amount in needs:
+            if (amount and name in held) or not self._pools[name].fits(amount, lane, now_ns):
                 return False
-        for name, amount in waiter.needs:
+        for name, amount in needs:
             self._pools[name].take(amount, now_ns)
         return True
 
@@ -345,6 +365,13 @@ class Governor:
         if at_ns is not None:
             delay_s = max(at_ns - now_ns, NS_PER_MS) / NS_PER_S
             self._timer = asyncio.get_running_loop().call_later(delay_s, self._pump)
+
+
+def _needs(weight: int, orders_10s: int, orders_1m: int, pool: PoolName) -> _Needs:
+    """What a request takes out of each pool. Without weight: nothing, but a pause of the weight pauses everything."""
+    wanted = ((pool, weight), (PoolName.ORDERS_10S, orders_10s), (PoolName.ORDERS_1M, orders_1m))
+    needs = tuple([each for each in wanted if each[1] > 0])
+    return needs if pool is PoolName.WEIGHT and weight else (*needs, (PoolName.WEIGHT, 0))
 
 
 def _pool_of(rate_limit_type: str, interval: str) -> PoolName | None:

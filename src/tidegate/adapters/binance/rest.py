@@ -94,6 +94,8 @@ class BinanceRest:
         time_path: str | None = "/fapi/v1/time",
     ) -> None:
         self._base_url = check_base_url(base_url, live=False)
+        origin = URL(self._base_url)
+        self._origin = origin.scheme, origin.raw_authority
         self._session = session
         self.clock = clock
         self.governor = governor
@@ -202,9 +204,12 @@ class BinanceRest:
         if expires_ns is not None:
             self._check_clock(order=False)
             left_s = (expires_ns - self.clock.now_ns()) / NS_PER_S
+        pool = _pool_of(path)
+        if self.governor.take_now(weight, lane, orders_10s=orders_10s, orders_1m=orders_1m, pool=pool):
+            return
         try:
             async with asyncio.timeout(left_s):
-                await self.governor.take(weight, lane, orders_10s=orders_10s, orders_1m=orders_1m, pool=_pool_of(path))
+                await self.governor.take(weight, lane, orders_10s=orders_10s, orders_1m=orders_1m, pool=pool)
         except TimeoutError:
             raise NotSent("expired while it waited for its weight") from None
 
@@ -228,12 +233,14 @@ class BinanceRest:
         stamp_ms: int | None = None,
     ) -> Wire:
         """Encode, sign, and fix the bytes of the request."""
-        query = encode(params)
         if security is Security.SIGNED and self._signer:
             stamp_ms = self.clock.now_ms() if stamp_ms is None else stamp_ms
             query = encode((*params, ("recvWindow", str(recv_window_ms)), ("timestamp", str(stamp_ms))))
             query = f"{query}&signature={self._signer.sign(query.encode('ascii'))}"
-        url = URL(f"{self._base_url}{path}{'?' if query else ''}{query}", encoded=True)
+        else:
+            query = encode(params)
+        scheme, authority = self._origin
+        url = URL.build(scheme=scheme, authority=authority, path=path, query_string=query, encoded=True)
         headers = {"X-MBX-APIKEY": self._signer.api_key} if self._signer and security is not Security.NONE else {}
         return Wire(method, path, url, headers, self.clock.monotonic_ns)
 

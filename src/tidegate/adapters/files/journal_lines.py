@@ -7,6 +7,7 @@ segments of two streams: ``ledger-NNNNNN.log`` (a header, a snapshot, then entri
 
 import re
 from collections.abc import Callable
+from functools import cache
 from math import inf
 from pathlib import Path
 from typing import Any, Final
@@ -165,6 +166,17 @@ def decode_ledger(body: bytes) -> LedgerLine:
 # -- finite floats -----------------------------------------------------------------------------------------------------
 
 
+_EXACT: Final = (
+    msgspec.inspect.BoolType,
+    msgspec.inspect.DecimalType,
+    msgspec.inspect.EnumType,
+    msgspec.inspect.IntType,
+    msgspec.inspect.NoneType,
+    msgspec.inspect.StrType,
+)
+"""Types of fields that are never looked into."""
+
+
 def _finite(value: float) -> bool:
     return value - value == 0.0
 
@@ -199,12 +211,26 @@ def _non_finite(value: object, path: str = "") -> str | None:
     if isinstance(value, float):
         return None if _finite(value) else path
     if isinstance(value, msgspec.Struct):
-        parts = [(f"{path}.{name}", getattr(value, name)) for name in value.__struct_fields__]
+        parts = [(f"{path}.{name}", getattr(value, name)) for name in _may_hold_floats(type(value))]
     elif isinstance(value, tuple):
         parts = [(f"{path}[{index}]", part) for index, part in enumerate(value)]
     else:
         return None
     return next((found for name, part in parts if (found := _non_finite(part, name)) is not None), None)
+
+
+@cache
+def _may_hold_floats(kind: type[msgspec.Struct]) -> tuple[str, ...]:
+    """The fields of a message in which a float can lie, however deep."""
+    found = msgspec.inspect.type_info(kind)
+    assert isinstance(found, msgspec.inspect.StructType)
+    return tuple(field.name for field in found.fields if not _is_exact(field.type))
+
+
+def _is_exact(kind: msgspec.inspect.Type) -> bool:
+    if isinstance(kind, msgspec.inspect.UnionType):
+        return all(_is_exact(each) for each in kind.types)
+    return isinstance(kind, _EXACT)
 
 
 # -- files -------------------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from tidegate.domain.messages import Record
 from tidegate.ports import Journal
 
 _Inode = tuple[int, int]
+_TAIL_BYTES = 1 << 16
 
 
 class SimDisk:
@@ -51,12 +52,17 @@ class SimDisk:
 
     def holds(self, node: str, text: bytes) -> bool:
         """Whether ``text`` is in what a crash now would certainly leave of the journals in ``node``'s folder."""
-        for path in reversed(_files(self._folders[node])):
-            if path.suffix == ".log":
-                stat = path.stat()
-                with path.open("rb") as file:
-                    if text in file.read(self._safe_bytes.get((stat.st_dev, stat.st_ino), 0)):
-                        return True
+        newest_first = [path for path in reversed(_files(self._folders[node])) if path.suffix == ".log"]
+        return any(self._finds(path, text) for path in newest_first)
+
+    def _finds(self, path: Path, text: bytes) -> bool:
+        stat = path.stat()
+        safe_bytes = self._safe_bytes.get((stat.st_dev, stat.st_ino), 0)
+        with path.open("rb") as file:
+            for start in dict.fromkeys((max(0, safe_bytes - _TAIL_BYTES), 0)):  # mostly it is near the end
+                file.seek(start)
+                if text in file.read(safe_bytes - start):
+                    return True
         return False
 
     def _note(self, stat: os.stat_result) -> None:

@@ -7,23 +7,25 @@ daemon killed at boundary 1, 2, 3, ..., restarted, and left alone until faults a
 
 import multiprocessing
 import random
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from tidegate.app.live import Rhythm
 from tidegate.app.simulation.clock import EPOCH_NS
 from tidegate.app.simulation.oracles import conditional_doubts, judge
 from tidegate.app.simulation.scenarios import half_faulty, scripted
-from tidegate.app.simulation.world import SimPlan, SimWorld, simulate
+from tidegate.app.simulation.world import DAEMON, SimPlan, SimWorld, simulate
 from tidegate.kernel.lifecycle import State
 
-BARS: Final = 5
+BARS: Final = 3
 _FAULTY_S: Final = 20.0 + 60.0 * BARS + 20.0
 _CALM_S: Final = 70.0
 """From the end of the faults on, until everything is judged: more than the minute of O2."""
 _DOWN_S: Final = (0.2, 3.0)
 _READY_WITHIN_S: Final = 60.0
+_RUNS_PER_PROCESS: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ class Crash:
     ready_s: float | None
     longest_gap_s: float
     conditional_doubts: int
-    digest: str
+    digest: str = ""
 
 
 @dataclass(slots=True)
@@ -54,6 +56,7 @@ class Figures:
     injected: int = 0
     conditional_doubts: int = 0
     ready_s: list[float] = field(default_factory=list)
+    longest_gaps_s: list[float] = field(default_factory=list)
 
     def take(self, crash: Crash) -> None:
         """Add a run."""
@@ -61,6 +64,7 @@ class Figures:
         self.executions += crash.executions
         self.injected += crash.injected
         self.conditional_doubts += crash.conditional_doubts
+        self.longest_gaps_s.append(crash.longest_gap_s)
         if crash.boundary == 0:
             self.boundaries[crash.seed] = crash.effects
         if crash.ready_s is not None:
@@ -89,6 +93,7 @@ class Figures:
             "conditional_doubts": self.conditional_doubts,
             "failed_runs": len(self.failed),
             "findings": dict(sorted(self.findings.items())),
+            "longest_bare_s": max(self.longest_gaps_s, default=0.0),
             "ready_p50_s": round(_quantile(ready, 0.5), 3),
             "ready_p99_s": round(_quantile(ready, 0.99), 3),
             "first_failures": [
@@ -115,21 +120,18 @@ def crash_at(seed: int, boundary: int) -> Crash:
     rng = random.Random(f"{seed}:{boundary}:down")
 
     async def script(world: SimWorld) -> Crash:
-        loop = world.loop
         if boundary:
-            loop.kill_at("daemon", boundary)
+            world.loop.kill_at(DAEMON, boundary)
         world.start_daemon()
         end_s = _FAULTY_S + _CALM_S
-        ready_s: float | None = None
-        effects = 0
-        if boundary and await world.until(lambda: world.node.dead, end_s):
+        ready_s = None
+        died = await world.until(lambda: world.node.dead, end_s)
+        effects = world.node.effects
+        if died:
             await world.run_for(rng.uniform(*_DOWN_S))
             world.start_daemon()
-            began_s = loop.time()
-            if await world.until(lambda: world.parts is not None and _ready(world), _READY_WITHIN_S):
-                ready_s = loop.time() - began_s
-        await world.run_for(max(_CALM_S, end_s - loop.time()))
-        effects = world.node.effects
+            ready_s = await _ready_after(world)
+            await world.run_for(max(_CALM_S, end_s - world.loop.time()))
         findings, _ = judge(world)
         return Crash(
             seed,
@@ -141,20 +143,19 @@ def crash_at(seed: int, boundary: int) -> Crash:
             ready_s,
             max((gap.seconds for gap in world.witness.gaps), default=0.0),
             len(conditional_doubts(world)) if world.parts is not None else 0,
-            "",
         )
 
     outcome = simulate(plan_of(seed), script)
-    found = outcome.result
-    errors = tuple(f"task: {text}" for text in outcome.errors)
-    return Crash(
-        found.seed, found.boundary, found.effects, (*found.findings, *errors), found.executions, found.injected,
-        found.ready_s, found.longest_gap_s, found.conditional_doubts, outcome.digest,
-    )  # fmt: skip
+    findings = (*outcome.result.findings, *(f"task: {text}" for text in outcome.errors))
+    return replace(outcome.result, findings=findings, digest=outcome.digest)
 
 
-def _ready(world: SimWorld) -> bool:
-    return world.kernel.state is State.READY
+async def _ready_after(world: SimWorld) -> float | None:
+    """Seconds from now until the daemon is READY; None when it takes too long."""
+    began_s = world.loop.time()
+    if await world.until(lambda: world.parts is not None and world.kernel.state is State.READY, _READY_WITHIN_S):
+        return world.loop.time() - began_s
+    return None
 
 
 def points(seed: int, effects: int, most: int) -> list[int]:
@@ -167,40 +168,33 @@ def points(seed: int, effects: int, most: int) -> list[int]:
 def explore(seeds: Sequence[int], runs: int, processes: int = 1) -> Iterator[Crash]:
     """Make at least ``runs`` runs, as evenly over ``seeds`` as their boundaries allow, in any order."""
     with _workers(processes) as work:
-        firsts = list(work(_job, [(seed, 0) for seed in seeds]))
+        firsts = sorted(work([(seed, 0) for seed in seeds]), key=lambda first: first.seed)
         yield from firsts
         left = max(0, runs - len(firsts))
-        jobs: list[tuple[int, int]] = []
+        jobs: list[Job] = []
         for index, first in enumerate(firsts):
             share = -(-left // (len(firsts) - index))
             chosen = points(first.seed, first.effects, share)
             jobs += [(first.seed, boundary) for boundary in chosen]
             left = max(0, left - len(chosen))
-        yield from work(_job, jobs)
+        yield from work(jobs)
 
 
-def _job(job: tuple[int, int]) -> Crash:
+Job = tuple[int, int]
+
+
+@contextmanager
+def _workers(processes: int) -> Iterator[Callable[[Iterable[Job]], Iterator[Crash]]]:
+    """What makes runs of jobs: here, or in several processes, where they come as they end."""
+    if processes == 1:
+        yield lambda jobs: map(_made, jobs)
+        return
+    with multiprocessing.get_context("spawn").Pool(processes, maxtasksperchild=_RUNS_PER_PROCESS) as pool:
+        yield lambda jobs: pool.imap_unordered(_made, jobs)
+
+
+def _made(job: Job) -> Crash:
     return crash_at(*job)
-
-
-class _workers:  # noqa: N801  a function in disguise
-    """``map`` over several processes, or here."""
-
-    def __init__(self, processes: int) -> None:
-        self._pool = multiprocessing.get_context("spawn").Pool(processes) if processes > 1 else None
-
-    def __enter__(self) -> "_workers":
-        return self
-
-    def __call__(self, job: object, items: Iterable[tuple[int, int]]) -> Iterator[Crash]:
-        if self._pool is None:
-            return map(_job, items)
-        return self._pool.imap_unordered(_job, items, chunksize=1)
-
-    def __exit__(self, *_: object) -> None:
-        if self._pool is not None:
-            self._pool.terminate()
-            self._pool.join()
 
 
 def _quantile(ordered: Sequence[float], share: float) -> float:

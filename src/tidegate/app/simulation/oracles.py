@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from tidegate.app.bootstrap_live import journals
+from tidegate.app.bootstrap_live import journals, state_folder
 from tidegate.app.simulation.world import SimWorld
 from tidegate.domain.market import MINUTE_NS
 from tidegate.domain.messages import NotPlaced
@@ -35,7 +35,7 @@ class Journaled:
 
     @classmethod
     def of(cls, folder: Path) -> "Journaled":
-        """Read every journal under the state folder of a daemon."""
+        """Read every journal of a daemon."""
         found = cls()
         for reader in journals(folder):
             for record in reader.records():
@@ -62,14 +62,9 @@ class Evidence:
         executed: dict[str, Decimal] = {}
         for _, _, name, qty in world.venue.trades():
             executed[name] = executed.get(name, _ZERO) + qty
-        folders = sorted(each / "journal" for each in world.folder.iterdir() if each.is_dir())
         if world.parts is not None:
             world.parts.write_out()
-        journaled = Journaled()
-        for folder in folders:
-            part = Journaled.of(folder)
-            journaled.ordered |= part.ordered
-            journaled.not_placed |= part.not_placed
+        journaled = Journaled.of(state_folder(world.settings, "testnet") / "journal")
         return cls(world, world.venue.books(), journaled, executed)
 
 
@@ -140,12 +135,16 @@ def positions(seen: Evidence) -> Iterator[Finding]:
 
 
 def protection(seen: Evidence) -> Iterator[Finding]:
-    """E2: no position is bare now, nor was one for longer than it takes to give it up, unless the daemon was dead."""
-    open_gaps = seen.world.witness.open_gaps
-    for gap in seen.world.witness.gaps:
-        if gap in open_gaps and gap.seconds > _BARE_S:
+    """E2: no position is bare now."""
+    for gap in seen.world.witness.open_gaps:
+        if gap.seconds > _BARE_S:
             yield f"E2 {gap.symbol}: bare since {gap.from_s:.2f} s"
-        elif gap.seconds > _BARE_S and not gap.down:
+
+
+def past_protection(seen: Evidence) -> Iterator[Finding]:
+    """E2: none was bare for longer than it takes to give it up, but while the daemon was dead."""
+    for gap in seen.world.witness.gaps:
+        if gap.seconds > _BARE_S and not gap.down and gap not in seen.world.witness.open_gaps:
             yield f"E2 {gap.symbol}: bare from {gap.from_s:.2f} s for {gap.seconds:.2f} s"
 
 
@@ -186,9 +185,13 @@ ORACLES: Final[tuple[Oracle, ...]] = (
 )
 
 
-def judge(world: SimWorld) -> tuple[list[Finding], Evidence]:
-    """The findings of all oracles, and what they were shown. A daemon without a kernel is a finding of its own."""
+def judge(world: SimWorld, *, past_gaps: bool = True) -> tuple[list[Finding], Evidence]:
+    """The findings of all oracles, and what they were shown. A daemon without a kernel is a finding of its own.
+
+    Not ``past_gaps``: the venue could not take stops for a while, so only what is bare now is counted.
+    """
     seen = Evidence.of(world)
     if world.parts is None:
         return [*crashes(seen), "E4: the daemon has not come up"], seen
-    return [finding for oracle in ORACLES for finding in oracle(seen)], seen
+    oracles = (*ORACLES, past_protection) if past_gaps else ORACLES
+    return [finding for oracle in oracles for finding in oracle(seen)], seen

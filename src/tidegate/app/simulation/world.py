@@ -12,12 +12,13 @@ from typing import Any, Final, TypeVar
 
 from tidegate.app.bootstrap_live import World, live_parts
 from tidegate.app.bootstrap_localnet import SimulatedVenue
-from tidegate.app.config import Settings, load_settings
+from tidegate.app.config import Settings
+from tidegate.app.config_sources import merge, nested
 from tidegate.app.live import LiveParts, LiveResult, Rhythm, run_live
 from tidegate.app.simulation.clock import EPOCH_NS, VirtualClock
 from tidegate.app.simulation.disk import SimDisk, SimJournal
 from tidegate.app.simulation.loop import SimTask, VirtualLoop
-from tidegate.app.simulation.nodes import NODE, Killed, Node
+from tidegate.app.simulation.nodes import NODE, Node
 from tidegate.app.simulation.runner import Outcome, run
 from tidegate.app.simulation.scenarios import SETTINGS
 from tidegate.app.simulation.witness import Witness
@@ -48,7 +49,7 @@ class SimPlan:
     history_bars: int = 600
     ping_s: float = 180.0
     watch_every_s: float = 0.25
-    rhythm: Rhythm = Rhythm()
+    rhythm: Rhythm = field(default_factory=Rhythm)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +94,10 @@ class SimWorld:
 
     @property
     def settings(self) -> Settings:
-        """The daemon's configuration."""
-        own = {"state.dir": str(self.folder), "seed": self.plan.seed, "venue.rest": f"http://127.0.0.1:{PORT}"}
-        return load_settings(None, {**SETTINGS, **self.plan.settings, **own})
+        """The daemon's configuration; the environment of this process has no part in it."""
+        own = {"mode": "testnet", "state.dir": str(self.folder), "venue.rest": f"http://127.0.0.1:{PORT}"}
+        tree = merge(merge(nested(SETTINGS), nested(self.plan.settings)), nested(own))
+        return Settings.model_validate(tree)
 
     @property
     def kernel(self) -> Kernel:
@@ -231,6 +233,3 @@ def simulate(
                     await world.close()
 
     return run(main, plan.seed, epoch_ns=plan.start_ns, limit_s=limit_s)
-
-
-__all__ = ["DAEMON", "VENUE", "Killed", "Said", "SimPlan", "SimWorld", "simulate"]
