@@ -155,6 +155,7 @@ def measure(
         process.join()
     figures: dict[str, Any] = {"orders": len(watch.trips_ns), "missed": missed}
     figures |= {name: percentile(watch.trips_ns, share) for name, share in _PERCENTILES}
+    figures |= {f"cpu_{name}": percentile(watch.cpu_ns, share) for name, share in _PERCENTILES}
     figures |= {f"venue_{name}": percentile(trips_ns, share) for name, share in _PERCENTILES}
     figures["stages_p50_us"] = {name: percentile(each, 0.5) for name, each in watch.stages_ns.items()}
     return figures
@@ -209,7 +210,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def summary(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Medians over the runs; the worst of the maxima."""
     figures: dict[str, Any] = {name: sum(run[name] for run in runs) for name in ("orders", "missed")}
-    for name in ("p50_us", "p99_us", "venue_p50_us", "venue_p99_us"):
+    for name in ("p50_us", "p99_us", "cpu_p50_us", "cpu_p99_us", "venue_p50_us", "venue_p99_us"):
         figures[name] = round(median(run[name] for run in runs), 1)
     figures["max_us"] = max(run["max_us"] for run in runs)
     return figures
@@ -222,6 +223,7 @@ def show(figures: dict[str, Any], *, as_json: bool) -> None:
         return
     for name, each in figures.items():
         print(f"{name:32} p50 {each['p50_us']:7.1f} us   p99 {each['p99_us']:7.1f}   max {each['max_us']:8.1f}   ", end="")
+        print(f"cpu p50 {each['cpu_p50_us']:7.1f}   p99 {each['cpu_p99_us']:7.1f}   ", end="")
         print(f"venue's p50 {each['venue_p50_us']:7.1f}   orders {each['orders']:,}   missed {each['missed']}")
         for stage, p50_us in each.get("stages_p50_us", {}).items():
             print(f"    {stage:20} {p50_us:7.1f}")

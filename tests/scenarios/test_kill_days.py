@@ -179,3 +179,16 @@ def test_a_sweep_before_a_simulated_venue() -> None:
     assert [each.id for each in said if isinstance(each, CancelOrder)] == [stop.id]
     assert any(isinstance(each, TakeSnapshot) for each in said)
     assert hand.kernel.state is State.HALTED
+
+
+def test_a_reading_from_before_the_kill_sizes_nothing() -> None:
+    """An audit is under way, its answer already stale, when the switch is thrown."""
+    it = held()
+    asked = it.requests
+    while it.requests == asked:
+        it.run(0.001)
+    it.by_hand(Side.SELL, "0.4", tell=False)
+    it.operate(Operation.KILL)
+    it.run(3)
+    assert [close.qty for close in exits(it.sent)] == [Decimal("0.6")]
+    flat(it)

@@ -30,7 +30,7 @@ from tidegate.adapters.files.journal_lines import JournalHeader
 from tidegate.adapters.files.journal_reader import JournalReader, read_journal
 from tidegate.adapters.sim.paper import PaperVenue
 from tidegate.adapters.system.clock import ClockTimers, SystemClock
-from tidegate.adapters.system.credentials import Credentials, read_credentials
+from tidegate.adapters.system.credentials import Credentials, Environment, read_credentials
 from tidegate.adapters.system.lock import ProcessLock
 from tidegate.app.access import check_fingerprint, check_hosts, check_rights
 from tidegate.app.bootstrap import journal_reader, kernel_settings, strategy_specs, with_fees
@@ -60,7 +60,7 @@ class World:
 
     clock: Clock = field(default_factory=SystemClock)
     rng: random.Random = field(default_factory=lambda: random.Random(os.urandom(16)))
-    environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    environment: Mapping[str, str] = field(default_factory=lambda: Environment(os.environ))
     connector: Callable[[], aiohttp.BaseConnector] | None = None
     transport: Callable[[str], WsTransport] | None = None
     journal: Callable[[FileJournal], Journal] = lambda files: files

@@ -1,4 +1,4 @@
-"""The verbs of the simulation harness: ``tidegate sim run``, ``replay`` and ``explore``. Exit code 1 on findings."""
+"""The verbs of the simulation harness: ``tidegate sim run``, ``replay``, ``explore`` and ``faults``. Exit code 1 on findings."""
 
 import json
 import sys
@@ -72,6 +72,20 @@ def sim_explore(
     else:
         _table("Crash explorer", figures)
     sys.exit(1 if figures["failed_runs"] else 0)
+
+
+@sim_app.command("faults")
+def sim_faults(
+    fault: Annotated[list[str] | None, typer.Option("--fault", help="Only this one, as V01; may be repeated.")] = None,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Situations of each fault.")] = 25,
+    unguarded: Annotated[int, typer.Option("--unguarded", min=0, help="At most so many without the guard.")] = 12,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, max=64, help="Processes.")] = 2,
+    as_json: Json = False,
+) -> None:
+    """Strike every fault into a running daemon, with its guard and without, and print how it recovers."""
+    from tidegate.app.simulation.fault_report import known_faults, run_faults
+
+    sys.exit(run_faults(known_faults(fault or []), seeds, unguarded, jobs, as_json=as_json))
 
 
 def _told(report: "SimReport", as_json: bool) -> None:

@@ -66,7 +66,7 @@ class Reports:
             text = f"{fill.instrument} {fill.side.value} {fill.qty} at {fill.price}: not traded by us, not booked"
             return (Alert(Severity.WARNING, "foreign fill", text, fill.ts_ns),)
         if trading.positions.is_booked(fill):
-            return NOTHING
+            return self._claimed(desk, fill)
         if self.is_history(desk, fill):
             trading.positions.pass_over(fill)
             return NOTHING
@@ -88,6 +88,23 @@ class Reports:
         if trading.settings.protection.enabled and not desk.delisted:
             trading.protect(desk, price, out)
         trading.reroute(desk, price, out)
+        return out
+
+    def _claimed(self, desk: Desk, fill: OrderFilled) -> Sequence[Command]:
+        """An execution that was booked while nobody knew whose it was: it settles the order in doubt that had it."""
+        trading = self._trading
+        order = trading.blotter.find(fill.id)
+        if order is None or not order.open or (order.filled and not order.trade_ids):
+            return NOTHING  # one that was recovered knows how much it has, not by which executions
+        if trading.blotter.apply(fill) is None:
+            return NOTHING
+        out: list[Command] = []
+        self._resolving.settled(order)
+        if not order.open and not desk.foreign_qty:
+            desk.unblock(FOREIGN)
+        if order.approved.purpose is _PROTECTION and not order.open:
+            trading.protection.gone(fill.instrument, fill.id)
+        trading.reroute(desk, trading.last_price(desk), out)
         return out
 
     def is_history(self, desk: Desk, fill: OrderFilled) -> bool:

@@ -34,6 +34,7 @@ _FIRST_WAITS_NS = (SECOND_NS // 4, SECOND_NS // 2)
 _SLOW_AFTER_NS = 60 * SECOND_NS
 _SLOW_NS = 30 * SECOND_NS
 NO_SNAPSHOT = 1 << 62
+UNEXPLAINED = "an execution that no order explains"
 
 
 @dataclass(slots=True)
@@ -154,17 +155,23 @@ class Resolving:
         """
         listed = {each.id for each in snapshot.open_orders}
         proved = []
+        for order in self._trading.unsettled((OrderState.IN_FLIGHT,)):
+            if order.approved.instrument in unexplained and not order.approved.order_type.conditional:
+                order.conclude(OrderState.UNCERTAIN)  # its answer has not come, and something was executed
+                self.doubt(order, fence_of(order), UNEXPLAINED, out)
         for doubt in list(self._doubts.values()):
+            if doubt.instrument in unexplained and not doubt.conditional:
+                doubt.disputed = UNEXPLAINED  # whatever reading told of it: it may be what this order did
             if doubt.conditional or number < doubt.snapshot:
                 continue
             doubt.snapshot, doubt.not_found = NO_SNAPSHOT, False
             if snapshot.ts_ns <= self._proof_ns(doubt) or doubt.id in listed:
                 continue
-            if doubt.instrument in unexplained:
-                doubt.disputed = "an execution that no order explains"
-            elif doubt.instrument in differing:
+            if doubt.disputed == UNEXPLAINED:
+                continue
+            if doubt.instrument in differing:
                 doubt.disputed = "the position is not as booked"
-            elif not doubt.disputed.startswith("an execution"):
+            else:
                 order = self._trading.order_of(doubt.id)
                 if order is not None:
                     self._never_placed(doubt, order, out)

@@ -179,7 +179,8 @@ async def test_status_tells_what_an_operator_looks_at(live: Live) -> None:
     assert status["equity_usdt"] == 10_000.0
     assert status["stale"] == {"BTCUSDT marks": "stale: nothing for 5.0 s"}
     assert status["latch"] is None
-    assert status["positions"] == status["orders"] == status["alerts"] == []
+    assert status["positions"] == status["orders"] == []
+    assert [each["subject"] for each in status["alerts"]] == ["feed"]
     live.feed.queue.put_nowait(FeedState(BTC, Family.MARKS, True, 6, 6))
     await live.until(lambda: len(live.journal.records) >= 5)
     assert (await live.say("status"))["stale"] == {}
@@ -212,10 +213,10 @@ async def test_a_latched_process_stays_up_and_says_so_when_it_leaves(live: Live)
 
 
 async def test_a_daemon_that_was_asked_to_stop_leaves_with_nought(live: Live) -> None:
+    await live.until(lambda: live.flushes)
     await live.say("stop")
     result = await left(live)
     assert (result.exit_code, result.summary["stopped"], result.summary["state"]) == (0, "asked to stop", "STOPPED")
-    assert live.flushes > 0
 
 
 async def test_the_kill_file_latches_once_and_holds_the_latch_while_it_lies_there(live: Live) -> None:

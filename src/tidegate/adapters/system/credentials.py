@@ -12,6 +12,13 @@ from tidegate.domain.secret import Secret
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
+class Environment(dict[str, str]):
+    """Environment variables that are not shown: keys may be among them, and a traceback with locals prints them."""
+
+    def __repr__(self) -> str:
+        return f"Environment({len(self)} variables)"
+
+
 class Credentials(NamedTuple):
     """A key and what signs for it. The key is no secret by itself, but it is not shown either."""
 

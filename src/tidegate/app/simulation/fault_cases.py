@@ -6,7 +6,7 @@ other closed; at 140 s one is cut (a reducing order) and the other entered; in t
 stop is placed or replaced. (``scenarios.Scripted``)
 """
 
-import random
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -33,7 +33,8 @@ class Drill:
     recovery of stream and data. ``state`` is where it must stand in the end, ``flat`` whether nothing may be held then.
     ``allowed`` are beginnings of findings that belong to the fault. For ``silent_s`` from the strike on no request may
     leave; the venue may have to ban us only where ``banned``; ``told`` is the subject of an alert that must be raised.
-    With ``batch`` a batch of orders is placed through the venue's port at ``truth_s``.
+    At ``kill_s`` the kill switch is thrown; everything must be left ``flat_within_s`` of the truth. With ``batch`` a
+    batch of orders is placed through the venue's port at ``truth_s``.
     """
 
     what: str
@@ -53,6 +54,8 @@ class Drill:
     banned: bool = True
     told: str = ""
     batch: bool = False
+    kill_s: float = math.inf
+    flat_within_s: float = math.inf
 
     @property
     def end_s(self) -> float:
@@ -117,8 +120,9 @@ def _stall(seed: int) -> Drill:
     """A stall of nine seconds is too short for new connections: its burst brings the bar before a fresh mark price."""
     stall_s = _pick(seed, 60.0, 9.0, 30.0, 2.0, 9.0, 0.2, 12.0)
     at_s = _pick(seed, FLIP_S - 1.5, ENTRY_S - 1.5, CUT_S - 1.5)
-    rule = _rule("N02", at_s, count=1, low_s=stall_s, high_s=stall_s)
-    return Drill("everything", [rule], at_s + stall_s, bars=4)
+    on = _pick(seed, "any", "stream")
+    rule = _rule("N02", at_s, on=on, count=1, low_s=stall_s, high_s=stall_s)
+    return Drill(f"{on} for {stall_s:g} s", [rule], at_s + stall_s, bars=4)
 
 
 def _half_open(seed: int) -> Drill:
@@ -170,15 +174,16 @@ def _code(seed: int) -> Drill:
 
 
 def _overload(seed: int) -> Drill:
-    for_s = 7200.0 if seed % 8 == 7 else _pick(seed, 150.0, 90.0, 300.0)
+    for_s = 7200.0 if seed % 8 == 7 else _pick(seed, 150.0, 90.0, 270.0)
     what, at_s, bars = _pick(seed, ("entries", ENTRY_S, 4), ("exits", CUT_S + 60.0, 3), ("cut", CUT_S, 4))
-    return Drill(what, [_rule("V07", at_s, for_s=for_s)], at_s + for_s, bars=bars, tick_ms=2_000)
+    flat_s = 15.0 if what == "exits" else math.inf
+    return Drill(what, [_rule("V07", at_s, for_s=for_s)], at_s + for_s, bars=bars, tick_ms=2_000, flat_within_s=flat_s)
 
 
 def _rate_limit(seed: int) -> Drill:
     banned = seed % 3 == 2
     at_s = _pick(seed, ENTRY_S, CUT_S - 3.0, FLIP_S)
-    rule = _rule("V09", at_s, count=1, retry_after_s=10.0, patience=0 if banned else 6, ban_s=120.0)
+    rule = _rule("V09", at_s, count=1, retry_after_s=10.0, patience=0 if banned else 12, ban_s=120.0)
     ends_s = at_s + (130.0 if banned else 30.0)
     return Drill("418" if banned else "429", [rule], ends_s, bars=5, silent_s=118.0 if banned else 0.0, banned=banned)
 
@@ -205,10 +210,16 @@ def _late(seed: int) -> Drill:
 
 
 def _cancel_race(seed: int) -> Drill:
-    """An order that fills slowly is still working at the next decision, which calls it back."""
-    slow = _rule("V13", FLIP_S, on="order", count=1, fills=50, every_s=20.0, dust=False, fee_asset="USDT")
-    race = _rule("V12", FLIP_S, count=1, mode=_pick(seed, "fill", "partial", "deny"))
-    return Drill("order that fills slowly", [slow, race], FLIP_S + 60.0, bars=5, tick_ms=2_000)
+    """The kill switch calls back an order that fills slowly."""
+    what, at_s = _pick(seed // 3, ("entry", ENTRY_S), ("flip", FLIP_S))
+    slow = _rule("V13", at_s, on="order", count=1, fills=50, every_s=20.0, dust=False, fee_asset="USDT")
+    mode = _pick(seed, "fill", "partial", "deny")
+    race = _rule("V12", at_s, on="cancel", count=12 if mode == "deny" else 2, mode=mode)
+    kill_s = at_s + 20.0
+    return Drill(
+        f"kill under a slow {what}, {mode}", [slow, race], kill_s + 20.0, kill_s=kill_s, state=State.HALTED,
+        allowed=("E2",) if mode == "deny" else (),
+    )  # fmt: skip
 
 
 def _parts(seed: int) -> Drill:
@@ -217,7 +228,13 @@ def _parts(seed: int) -> Drill:
 
 
 def _batch(seed: int) -> Drill:
-    return Drill("batch of five", [_rule("V14", 40.0, on="batch", count=1, item=seed % 5)], 40.0, batch=True, allowed=("O3 batch",))
+    return Drill(
+        "batch of five",
+        [_rule("V14", 40.0, on="batch", count=1, item=seed % 5)],
+        40.0,
+        batch=True,
+        allowed=("O3 batch",),
+    )
 
 
 # ---- user events --------------------------------------------------------------------------------------------------
@@ -264,7 +281,9 @@ def _by_itself(seed: int) -> Drill:
 def _trigger_race(seed: int) -> Drill:
     """The stop that is replaced closes the same side: one position is cut at 140 s, one grows at 260 s."""
     at_s, bars = _pick(seed // 2, (CUT_S, 3), (CUT_S + 120.0, 6), (FLIP_S, 3))
-    return Drill("stop being replaced", [_rule("U09", at_s, on=_pick(seed, "cancel", "algo"))], at_s, bars=bars)
+    return Drill(
+        "stop being replaced", [_rule("U09", at_s, on=_pick(seed, "cancel", "algo"), count=2)], at_s, bars=bars
+    )
 
 
 def _by_hand(seed: int) -> Drill:

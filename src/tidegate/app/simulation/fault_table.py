@@ -117,6 +117,8 @@ class _Watch:
         self._struck_s: float | None = None
         self._well_s = math.inf
         self._requests: list[float] = []
+        self._held_s = 0.0
+        self._killed = False
         world.loop.network.inject(Rule(self._look, source=DAEMON, from_client=True))
 
     async def until(self, end_s: float) -> None:
@@ -124,6 +126,11 @@ class _Watch:
         world, loop = self._world, self._world.loop
         while loop.time() < end_s:
             await world.run_for(_LOOK_S)
+            if world.venue.coverage():
+                self._held_s = loop.time()
+            if loop.time() >= self._drill.kill_s and not self._killed and world.parts is not None:
+                self._killed = True
+                (world.parts.state / "KILL").touch()
             if self._struck_s is None and world.venue.injected.get(self._fault):
                 self._struck_s = loop.time()
             if not (world.parts is not None and world.kernel.state is self._drill.state and self._calm()):
@@ -158,7 +165,7 @@ class _Watch:
         )
         ready_s = max(0.0, self._well_s - truth_s)
         found = [*findings, *self.findings, *line.broken, *stale_entries(line)]
-        found += denials(line, seen.executed, seen.books["placed"])
+        found += denials(line, seen.executed)
         found += self._late(recoveries, ready_s)
         if drill.noticed is not None and not (drill.what == "duplicate" and drill.depth):
             found += unnoticed(line, drill.noticed[0], struck_s - _LOOK_S, drill.noticed[1])
@@ -169,6 +176,8 @@ class _Watch:
         loud = sum(struck_s + 0.5 < at_s < struck_s + drill.silent_s for at_s in self._requests)
         if loud:
             found.append(f"rate: {loud} requests left while we were banned")
+        if self._held_s > truth_s + drill.flat_within_s:
+            found.append(f"late exit: held until {self._held_s - truth_s:.1f} s after the truth")
         if drill.told and not any(alert.subject == drill.told for _, alert in line.alerts):
             found.append(f"told: nobody was told of {drill.told}")
         kept = tuple(each for each in dict.fromkeys(found) if not each.startswith(drill.allowed or ("\0",)))

@@ -228,6 +228,16 @@ def _unsorted(original: Any) -> Any:
     return stream
 
 
+def _ordinary(original: Any) -> Any:
+    """A stop is doubted like any other order."""
+
+    def doubt(self: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        self.conditional = False
+
+    return doubt
+
+
 def _accepted(original: Any) -> Any:
     def item(self: Any, order: Any, sending: Any, row: Any) -> None:
         """Whatever an item says, it is taken for an acceptance."""
@@ -285,7 +295,8 @@ GUARDS: Final[dict[str, Guard]] = {
         ((f"{_KERNEL}reports:Reports._fence_broken", _nothing),),
     ),
     "V07": Guard(
-        "what reduces is tried again, sized from what is held then", ((f"{_KERNEL}reports:Reports._retry_later", _nothing),)
+        "what reduces is tried again, sized from what is held then",
+        ((f"{_KERNEL}reports:Reports._retry_later", _nothing),),
     ),
     "V08": Guard(_UNCLEAR, (_TAKEN_FOR_REFUSED,)),
     "V09": Guard(
@@ -295,7 +306,7 @@ GUARDS: Final[dict[str, Guard]] = {
     "V10": Guard("streams that were cut are opened again", ((f"{_STREAM}._backoff_s", _always(1e9)),)),
     "V11": Guard(
         "not found proves nothing before fence and grace, for a stop never",
-        (_NO_PROOF,),
+        (_NO_PROOF, (f"{_KERNEL}resolving:Doubt.__init__", _ordinary)),
     ),
     "V12": Guard(
         "an order that the venue does not know at its cancel is asked for, not taken for gone",
@@ -305,7 +316,9 @@ GUARDS: Final[dict[str, Guard]] = {
         "executions are booked one by one, by their own ids",
         ((f"{_KERNEL}reports:Reports.on_fill", _once_an_order), _NO_AUDIT),
     ),
-    "V14": Guard("each item of a batch has an answer of its own", ((f"{_BINANCE}venue:BinanceVenue._item", _accepted),)),
+    "V14": Guard(
+        "each item of a batch has an answer of its own", ((f"{_BINANCE}venue:BinanceVenue._item", _accepted),)
+    ),
     "U01": Guard(
         "the end of a listen key is heard, and silence is looked into",
         ((f"{_STREAM}._receive", _deaf_to("ListenKeyExpired")), *_NO_SUSPICION),

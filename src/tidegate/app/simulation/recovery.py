@@ -105,6 +105,7 @@ class Timeline:
             case AccountSnapshot():
                 for each in event.open_orders:
                     self._known(each.id, at_s)
+                    self._there(each.id)
             case _ if isinstance(event, _WORDS):
                 self._known(event.id, at_s)
                 self._ended(event, at_s)
@@ -119,8 +120,14 @@ class Timeline:
                 case Alert():
                     self.alerts.append((at_s, command))
 
+    def _there(self, name: ClientOrderId) -> None:
+        if name in self.fates and self.fates[name].denied:
+            self.broken.append(f"O1 {name}: the venue has it, though it was taken for {self.fates[name].denied}")
+
     def _ended(self, event: object, at_s: float) -> None:
         """What the end of an order says, and an execution that comes too late for it."""
+        if isinstance(event, OrderAccepted | OrderTriggered | OrderFilled):
+            self._there(event.id)
         match event:
             case OrderRejected() if event.id in self.fates:
                 self.fates[event.id].denied = f"rejected ({event.code})"
@@ -214,10 +221,10 @@ def data_recoveries(line: Timeline, truth_s: float) -> Iterator[Recovery]:
 # ---- what was broken ----------------------------------------------------------------------------------------------
 
 
-def denials(line: Timeline, executed: Mapping[str, object], placed: Mapping[str, object]) -> Iterator[str]:
-    """O1: an order that was taken for refused or never placed, and was there."""
+def denials(line: Timeline, executed: Mapping[str, object]) -> Iterator[str]:
+    """O1: an order that was taken for refused or never placed, and was executed."""
     for name, fate in line.fates.items():
-        if fate.denied and (name in executed or name in placed):
+        if fate.denied and name in executed:
             yield f"O1 {name}: the venue has it, though it was taken for {fate.denied}"
 
 
