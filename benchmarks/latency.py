@@ -59,7 +59,7 @@ class Flip(BaseStrategy):
     """All in, one way or the other, changing its mind on every bar. An average is folded along."""
 
     def setup(self) -> None:
-        self.mean = self.feature(EMA(2))
+        self.mean = self.feature(EMA(1))
 
     def decide(self, view: View) -> Signal | None:
         return LONG if view.ts_ns // MINUTE_NS % 2 else SHORT
@@ -133,9 +133,17 @@ async def trade(settings: Settings, watch: Stopwatch, pipe: Connection, rounds: 
 
 
 def measure(
-    transport: str, loop: str, *, fsync: bool, bars: int, pause_s: float, folder: Path | None, stages: bool = False
+    transport: str,
+    loop: str,
+    *,
+    fsync: bool,
+    bars: int,
+    pause_s: float,
+    folder: Path | None = None,
+    stages: bool = False,
+    warm_up: int = 200,
 ) -> dict[str, Any]:
-    """One run: percentiles in microseconds."""
+    """One run of ``bars`` after ``warm_up`` ones: percentiles in microseconds."""
     watch = Stopwatch()
     here, there = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(target=venue_process, args=(there,))
@@ -148,7 +156,7 @@ def measure(
             asyncio.Runner(loop_factory=lambda: timed_loop(loop, watch)) as runner,
         ):
             settings = configuration(here.recv(), Path(state), transport, fsync=fsync)
-            rounds = ((max(200, bars // 5), pause_s), (bars, pause_s))
+            rounds = ((warm_up, pause_s), (bars, pause_s))
             missed, trips_ns = runner.run(trade(settings, watch, here, rounds))
     finally:
         process.terminate()
@@ -173,7 +181,7 @@ def percentile(values_ns: Sequence[int], share: float) -> float:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure every combination and print. Exit code 1 when a bar led to no order."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--bars", type=int, default=2_000, help="bars a run, after a fifth as many to warm up")
+    parser.add_argument("--bars", type=int, default=2_000, help="bars a run, after 200 to warm up")
     parser.add_argument("--pause-ms", type=float, default=5.0, help="between an order's fill and the next bar")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--transport", choices=("websockets", "picows"), action="append")
@@ -222,7 +230,9 @@ def show(figures: dict[str, Any], *, as_json: bool) -> None:
         print(json.dumps(figures))
         return
     for name, each in figures.items():
-        print(f"{name:32} p50 {each['p50_us']:7.1f} us   p99 {each['p99_us']:7.1f}   max {each['max_us']:8.1f}   ", end="")
+        print(
+            f"{name:32} p50 {each['p50_us']:7.1f} us   p99 {each['p99_us']:7.1f}   max {each['max_us']:8.1f}   ", end=""
+        )
         print(f"cpu p50 {each['cpu_p50_us']:7.1f}   p99 {each['cpu_p99_us']:7.1f}   ", end="")
         print(f"venue's p50 {each['venue_p50_us']:7.1f}   orders {each['orders']:,}   missed {each['missed']}")
         for stage, p50_us in each.get("stages_p50_us", {}).items():

@@ -15,6 +15,8 @@ import uvloop
 
 _BAR: Final = b"@kline"
 _ORDER: Final = b"POST /fapi/v1/order?"
+_PASSED: Final = ("eof_received", "connection_lost", "pause_writing", "resume_writing")
+"""What a protocol hears besides bytes: passed on to the one behind."""
 
 
 class Stopwatch:
@@ -91,10 +93,8 @@ class _Incoming(asyncio.Protocol):
 
     def __init__(self, inner: Any, watch: Stopwatch) -> None:
         self._inner, self._watch = inner, watch
-        self.eof_received = inner.eof_received
-        self.connection_lost = inner.connection_lost
-        self.pause_writing = inner.pause_writing
-        self.resume_writing = inner.resume_writing
+        for name in _PASSED:
+            setattr(self, name, getattr(inner, name))
 
     def connection_made(self, transport: Any) -> None:
         if isinstance(self._inner, aiohttp.client_proto.ResponseHandler):
@@ -112,11 +112,8 @@ class _IncomingBuffer(asyncio.BufferedProtocol):
     def __init__(self, inner: Any, watch: Stopwatch) -> None:
         self._inner, self._watch = inner, watch
         self._buffer: Any = None
-        self.connection_made = inner.connection_made
-        self.eof_received = inner.eof_received
-        self.connection_lost = inner.connection_lost
-        self.pause_writing = inner.pause_writing
-        self.resume_writing = inner.resume_writing
+        for name in ("connection_made", *_PASSED):
+            setattr(self, name, getattr(inner, name))
 
     def get_buffer(self, sizehint: int) -> Any:
         self._buffer = self._inner.get_buffer(sizehint)

@@ -1,8 +1,8 @@
 """The other side of ``benchmarks.latency``: as much of a venue as one daemon asks of it, in a process of its own.
 
 One contract at one price: every market order fills at once and at no fee, so the wallet never moves and the account is
-told truthfully whenever it is read. Closed one-minute bars are sent one at a time, each ``pause_s`` after the order that
-the one before led to has been answered and its fill told; the market's minutes pass faster than the clock's.
+told truthfully whenever it is read. Closed one-minute bars are sent one at a time, each ``pause_s`` after the fill of
+the order that the one before led to was told; the market's minutes pass faster than the clock's.
 """
 
 import asyncio

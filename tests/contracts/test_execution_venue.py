@@ -12,6 +12,7 @@ import pytest
 
 from tests.fakes.journal import MemoryJournal
 from tests.fakes.local_exchange import local_exchange
+from tests.fakes.orders import MARKET_BUY
 from tests.fakes.small_demo import CAPITAL, rig
 from tests.fakes.venue import FakeClock, FakeFeed, FakeVenue
 from tidegate.adapters.sim.pace import Pace
@@ -31,11 +32,7 @@ from tidegate.domain.orders import (
     OrderFilled,
     OrderNotFound,
     OrderType,
-    PositionSide,
-    Purpose,
     QueryOrder,
-    Side,
-    TimeInForce,
 )
 from tidegate.ports import ExecutionVenue
 from tidegate.simulator.synthetic import DEFAULT_UNIVERSE
@@ -45,22 +42,12 @@ BTC = InstrumentId("BTCUSDT")
 
 def far_limit(number: int) -> ApprovedOrder:
     """A purchase a tenth below the price: it rests."""
-    return ApprovedOrder(
-        ClientOrderId(f"p1-demo-0-{number}-0"),
-        BTC,
-        Side.BUY,
-        Decimal("0.1"),
-        OrderType.LIMIT,
-        Decimal("38000.0"),
-        None,
-        TimeInForce.GTC,
-        False,
-        PositionSide.BOTH,
-        Purpose.TARGET,
-        None,
-        None,
-        0,
-        0,
+    return msgspec.structs.replace(
+        MARKET_BUY,
+        id=ClientOrderId(f"p1-demo-0-{number}-0"),
+        qty=Decimal("0.1"),
+        order_type=OrderType.LIMIT,
+        limit=Decimal("38000.0"),
     )
 
 

@@ -23,6 +23,7 @@ MODES = {"backtest", "demo", "live", "paper", "testnet"}
 MODE_NAME = re.compile(r"_?(is|if|in)_(backtest(ing)?|demo|live|paper|testnet)(_mode)?|_?dry_run|_?run_?mode")
 MAY_KNOW_MODES = {
     "app/access.py": "the interlocks: what each mode may reach, and with which key",
+    "app/bootstrap.py": "the composition root: a kernel before a real venue reconciles with it",
     "app/bootstrap_live.py": "the composition root of the live path: paper has no key, and a venue of its own",
     "app/checkup.py": "the doctor has no account to look at in paper",
     "app/config_live.py": "the addresses that each mode has by default",

@@ -77,7 +77,7 @@ def test_every_interval_has_its_grid(name: str) -> None:
 def test_a_quote_is_a_market_or_is_refused(numbers: tuple[float, float, float, float]) -> None:
     bid, bid_qty, ask, ask_qty = numbers
     event = wire.BookTicker(1, "BTCUSDT", bid, bid_qty, ask, ask_qty, time_ms=5)
-    if 0 < bid < ask < INF and 0 <= bid_qty < INF and 0 <= ask_qty < INF:
+    if 0 < bid < ask < INF and 0 < bid_qty < INF and 0 < ask_qty < INF:
         quote = translate.quote(event, 9)
         assert (quote.bid, quote.ask, quote.ts_ns) == (bid, ask, 5 * 10**6)
     else:

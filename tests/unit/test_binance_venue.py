@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from tests.fakes.binance_stub import HANG, StubExchange, refusal
+from tests.fakes.orders import MARKET_BUY
 from tidegate.adapters.binance.clock import VenueClock
 from tidegate.adapters.binance.limits import Governor
 from tidegate.adapters.binance.rest import BinanceRest, open_session
@@ -61,23 +62,7 @@ ORDER, ALGO = "/fapi/v1/order", "/fapi/v1/algoOrder"
 CALM = VenueSettings(timing=StreamTiming(backoff_first_s=0.01, backoff_last_s=0.05))
 T = TypeVar("T")
 
-ENTRY = ApprovedOrder(
-    ID,
-    BTC,
-    Side.BUY,
-    Decimal("0.010"),
-    OrderType.MARKET,
-    None,
-    None,
-    TimeInForce.GTC,
-    False,
-    PositionSide.BOTH,
-    Purpose.TARGET,
-    None,
-    None,
-    0,
-    0,
-)
+ENTRY = msgspec.structs.replace(MARKET_BUY, id=ID, qty=Decimal("0.010"))
 LIMIT = msgspec.structs.replace(ENTRY, order_type=OrderType.LIMIT, limit=Decimal("64000.0"))
 EXIT = msgspec.structs.replace(ENTRY, side=Side.SELL, reduce_only=True, purpose=Purpose.FLATTEN)
 STOP = msgspec.structs.replace(
@@ -325,11 +310,11 @@ async def test_a_clock_refusal_measures_the_clock_anew() -> None:
 async def test_a_venue_that_is_gone_is_told_and_found_again() -> None:
     """Order entry refuses connections while the stream lives: NOT_SENT, DOWN, and UP when it answers."""
     async with trading() as rig:
-        real, rig.rest._base_url = rig.rest._base_url, "http://127.0.0.1:9"
+        real, rig.rest._origin = rig.rest._origin, ("http", "127.0.0.1:9")
         with pytest.raises(OrderNotSent):
             await rig.venue.submit(ENTRY)
         down = await rig.next(VenueStatus)
-        rig.rest._base_url = real
+        rig.rest._origin = real
         up = await rig.next(VenueStatus)
         assert (down.state, up.state) == (VenueState.DOWN, VenueState.UP)
 

@@ -1,4 +1,4 @@
-"""The verbs of the simulation harness: ``tidegate sim run``, ``replay``, ``explore`` and ``faults``. Exit code 1 on findings."""
+"""The verbs of the simulation harness: ``tidegate sim run|replay|explore|faults``. Exit code 1 on findings."""
 
 import json
 import sys

@@ -100,9 +100,10 @@ class Reports:
             return NOTHING
         out: list[Command] = []
         self._resolving.settled(order)
-        if not order.open and not desk.foreign_qty:
+        filled = order.state is OrderState.FILLED
+        if filled and not desk.foreign_qty:
             desk.unblock(FOREIGN)
-        if order.approved.purpose is _PROTECTION and not order.open:
+        if filled and order.approved.purpose is _PROTECTION:
             trading.protection.gone(fill.instrument, fill.id)
         trading.reroute(desk, trading.last_price(desk), out)
         return out

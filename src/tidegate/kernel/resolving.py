@@ -155,10 +155,10 @@ class Resolving:
         """
         listed = {each.id for each in snapshot.open_orders}
         proved = []
-        for order in self._trading.unsettled((OrderState.IN_FLIGHT,)):
-            if order.approved.instrument in unexplained and not order.approved.order_type.conditional:
-                order.conclude(OrderState.UNCERTAIN)  # its answer has not come, and something was executed
-                self.doubt(order, fence_of(order), UNEXPLAINED, out)
+        for sent in self._trading.unsettled((OrderState.IN_FLIGHT,)):
+            if sent.approved.instrument in unexplained and not sent.approved.order_type.conditional:
+                sent.conclude(OrderState.UNCERTAIN)  # its answer has not come, and something was executed
+                self.doubt(sent, fence_of(sent), UNEXPLAINED, out)
         for doubt in list(self._doubts.values()):
             if doubt.instrument in unexplained and not doubt.conditional:
                 doubt.disputed = UNEXPLAINED  # whatever reading told of it: it may be what this order did

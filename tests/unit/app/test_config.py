@@ -107,6 +107,8 @@ def test_defaults_are_the_documented_ones() -> None:
             "position_mode": "one_way",
             "contracts": {},
             "dead_man_s": None,
+            "audit_busy_s": 10.0,
+            "audit_idle_s": 60.0,
         },
         "keys": {"key_file": None, "secret_file": None, "kind": "auto"},
         "live": {"confirm": "", "fingerprint": "", "hosts": ["fapi.binance.com"]},

@@ -6,6 +6,7 @@ from decimal import Decimal
 import msgspec
 import pytest
 
+from tests.fakes.orders import MARKET_BUY
 from tests.fakes.venue import FakeClock, FakeTimers, FakeVenue
 from tidegate.app.dispatch import Dispatcher
 from tidegate.domain.account import AccountSnapshot
@@ -16,7 +17,7 @@ from tidegate.domain.errors import (
     OrderRefused,
     VenueUnavailable,
 )
-from tidegate.domain.ids import ClientOrderId, InstrumentId, ModelId
+from tidegate.domain.ids import InstrumentId, ModelId
 from tidegate.domain.messages import (
     Adjustment,
     Alert,
@@ -35,36 +36,14 @@ from tidegate.domain.orders import (
     ApprovedOrder,
     CancelOrder,
     OrderRejected,
-    OrderType,
     OrderUncertain,
-    PositionSide,
-    Purpose,
     QueryOrder,
     RejectCause,
-    Side,
-    TimeInForce,
 )
 from tidegate.domain.signals import Decision
 
 BTC = InstrumentId("BTCUSDT")
-ID = ClientOrderId("p1-demo-0-1-0")
-ORDER = ApprovedOrder(
-    ID,
-    BTC,
-    Side.BUY,
-    Decimal(1),
-    OrderType.MARKET,
-    None,
-    None,
-    TimeInForce.GTC,
-    False,
-    PositionSide.BOTH,
-    Purpose.TARGET,
-    None,
-    None,
-    0,
-    0,
-)
+ID = MARKET_BUY.id
 AMEND, CANCEL, QUERY = AmendOrder(ID, BTC, Decimal(2), None, None), CancelOrder(ID, BTC), QueryOrder(ID, BTC)
 
 LOOK = TakeSnapshot("audit-3", (), 0, "audit")
@@ -83,9 +62,9 @@ class Bench:
 async def test_requests_go_to_the_venue_in_order_each_in_a_task_of_its_own() -> None:
     bench = Bench()
     bench.venue.gate.clear()  # the first one hangs; the others go out all the same
-    bench.dispatcher.dispatch([ORDER, AMEND, QUERY, CANCEL])
+    bench.dispatcher.dispatch([MARKET_BUY, AMEND, QUERY, CANCEL])
     await asyncio.sleep(0)
-    assert bench.venue.requests == [ORDER, AMEND, QUERY, CANCEL]
+    assert bench.venue.requests == [MARKET_BUY, AMEND, QUERY, CANCEL]
     waiting = asyncio.ensure_future(bench.dispatcher.drained())
     await asyncio.sleep(0)
     assert not waiting.done()
@@ -102,7 +81,7 @@ async def test_timers_are_set_and_decisions_are_nobodys_errand() -> None:
     assert bench.venue.requests == []
 
 
-@pytest.mark.parametrize("request_", [ORDER, AMEND, CANCEL])
+@pytest.mark.parametrize("request_", [MARKET_BUY, AMEND, CANCEL])
 async def test_nobody_knows_what_became_of_it(request_: ApprovedOrder | AmendOrder | CancelOrder) -> None:
     bench = Bench()
     bench.venue.failures = [OrderOutcomeUnknown(ID)]
@@ -116,7 +95,7 @@ async def test_nobody_knows_what_became_of_it(request_: ApprovedOrder | AmendOrd
 async def test_an_order_that_the_venue_refused_is_rejected() -> None:
     bench = Bench()
     bench.venue.failures = [OrderRefused("-2019", "margin is insufficient")]
-    bench.dispatcher.dispatch([ORDER])
+    bench.dispatcher.dispatch([MARKET_BUY])
     await bench.dispatcher.drained()
     assert bench.posted == [OrderRejected(ID, BTC, "-2019", "margin is insufficient", 7, 7, RejectCause.RULES)]
 
@@ -125,7 +104,7 @@ async def test_an_order_that_the_venue_refused_is_rejected() -> None:
 async def test_a_refusal_keeps_its_cause(cause: RejectCause) -> None:
     bench = Bench()
     bench.venue.failures = [OrderRefused("-1", "no", cause.name)]
-    bench.dispatcher.dispatch([ORDER])
+    bench.dispatcher.dispatch([MARKET_BUY])
     await bench.dispatcher.drained()
     assert bench.posted == [OrderRejected(ID, BTC, "-1", "no", 7, 7, cause)]
 
@@ -133,7 +112,7 @@ async def test_a_refusal_keeps_its_cause(cause: RejectCause) -> None:
 async def test_an_order_that_stayed_here_is_rejected_and_the_venue_is_well() -> None:
     bench = Bench()
     bench.venue.failures = [OrderNotSent("expired before it was signed")]
-    bench.dispatcher.dispatch([ORDER])
+    bench.dispatcher.dispatch([MARKET_BUY])
     await bench.dispatcher.drained()
     text = "expired before it was signed"
     assert bench.posted == [OrderRejected(ID, BTC, "NOT_SENT", text, 7, 7, RejectCause.NOT_SENT)]
@@ -142,7 +121,7 @@ async def test_an_order_that_stayed_here_is_rejected_and_the_venue_is_well() -> 
 async def test_the_fence_of_an_unknown_outcome_comes_back_with_it() -> None:
     bench = Bench()
     bench.venue.failures = [OrderOutcomeUnknown(ID, "no answer", 2_000)]
-    bench.dispatcher.dispatch([ORDER])
+    bench.dispatcher.dispatch([MARKET_BUY])
     await bench.dispatcher.drained()
     (event,) = bench.posted
     assert isinstance(event, OrderUncertain)
@@ -171,7 +150,7 @@ async def test_a_snapshot_that_failed_is_told_and_changes_nothing() -> None:
 async def test_an_order_that_was_not_sent_is_rejected_and_the_venue_is_down() -> None:
     bench = Bench()
     bench.venue.failures = [VenueUnavailable("no route")]
-    bench.dispatcher.dispatch([ORDER])
+    bench.dispatcher.dispatch([MARKET_BUY])
     await bench.dispatcher.drained()
     status, rejected = bench.posted
     assert isinstance(status, VenueStatus)
@@ -197,7 +176,7 @@ async def test_a_question_without_an_answer_is_not_asked_for_ever() -> None:
     assert "no such order" in bench.alerts[0].text
 
 
-@pytest.mark.parametrize("request_", [ORDER, AMEND, CANCEL, QUERY])
+@pytest.mark.parametrize("request_", [MARKET_BUY, AMEND, CANCEL, QUERY])
 async def test_a_refused_key_is_told_to_the_kernel_before_what_became_of_the_request(
     request_: ApprovedOrder | AmendOrder | CancelOrder | QueryOrder,
 ) -> None:
@@ -229,7 +208,7 @@ async def test_what_is_not_an_errand_leaves_nothing_behind() -> None:
 async def test_a_bug_in_an_adapter_does_not_vanish_with_its_task() -> None:
     bench = Bench()
     bench.venue.failures = [KeyError("typo")]
-    bench.dispatcher.dispatch([ORDER])
+    bench.dispatcher.dispatch([MARKET_BUY])
     with pytest.raises(KeyError, match="typo"):
         await bench.dispatcher.drained()
 

@@ -2,44 +2,21 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from decimal import Decimal
 
 import pytest
 
 from tests.fakes.journal import MemoryJournal
+from tests.fakes.orders import MARKET_BUY
 from tidegate.app.inbox import Inbox
 from tidegate.domain.errors import InvariantBroken, JournalError
-from tidegate.domain.ids import ClientOrderId, InstrumentId
+from tidegate.domain.ids import InstrumentId
 from tidegate.domain.market import Bar, Quote
 from tidegate.domain.messages import Command, Event, Halt, SetTimer, TimerFired
 from tidegate.domain.orders import (
-    ApprovedOrder,
     CancelOrder,
-    OrderType,
-    PositionSide,
-    Purpose,
-    Side,
-    TimeInForce,
 )
 
 BTC, ETH = InstrumentId("BTCUSDT"), InstrumentId("ETHUSDT")
-ORDER = ApprovedOrder(
-    ClientOrderId("p1-demo-0-1-0"),
-    BTC,
-    Side.BUY,
-    Decimal(1),
-    OrderType.MARKET,
-    None,
-    None,
-    TimeInForce.GTC,
-    False,
-    PositionSide.BOTH,
-    Purpose.TARGET,
-    None,
-    None,
-    0,
-    0,
-)
 
 
 def timer(ts_ns: int, name: str = "t") -> TimerFired:
@@ -95,7 +72,7 @@ async def test_events_are_numbered_journaled_and_dispatched_in_order() -> None:
     assert inbox.last_seq == 7
 
 
-@pytest.mark.parametrize("obliging", [ORDER, Halt("enough", 1)])
+@pytest.mark.parametrize("obliging", [MARKET_BUY, Halt("enough", 1)])
 async def test_an_order_or_a_halt_is_on_disk_before_it_takes_effect(obliging: Command) -> None:
     journal = MemoryJournal()
     outbox = Outbox(journal)
@@ -104,7 +81,7 @@ async def test_an_order_or_a_halt_is_on_disk_before_it_takes_effect(obliging: Co
     assert outbox.durable_then == [1]
 
 
-@pytest.mark.parametrize("light", [SetTimer("x", 1), CancelOrder(ORDER.id, BTC)])
+@pytest.mark.parametrize("light", [SetTimer("x", 1), CancelOrder(MARKET_BUY.id, BTC)])
 async def test_what_can_be_learned_again_does_not_wait_for_the_disk(light: Command) -> None:
     journal = MemoryJournal()
     outbox = Outbox(journal)
@@ -125,7 +102,7 @@ async def test_the_time_of_arrival_never_runs_backwards() -> None:
 
 async def test_what_became_of_a_command_is_handled_before_deliver_returns() -> None:
     journal = MemoryJournal()
-    kernel = Script(lambda event: (CancelOrder(ORDER.id, BTC),) if event.ts_ns == 1 else ())
+    kernel = Script(lambda event: (CancelOrder(MARKET_BUY.id, BTC),) if event.ts_ns == 1 else ())
     outbox = Outbox(journal)
     inbox = Inbox(kernel, journal, outbox)
     outbox.drain = lambda: inbox.post(timer(2, "answer"))
@@ -148,7 +125,7 @@ async def test_a_kernel_that_raises_closes_the_door_and_leaves_the_event_in_the_
     def answer(event: Event) -> Sequence[Command]:
         if event.ts_ns == 2:
             raise ZeroDivisionError("half of it")
-        return (ORDER,)
+        return (MARKET_BUY,)
 
     journal = MemoryJournal()
     outbox = Outbox(journal)
@@ -156,7 +133,10 @@ async def test_a_kernel_that_raises_closes_the_door_and_leaves_the_event_in_the_
     await inbox.deliver(timer(1))
     with pytest.raises(InvariantBroken, match="raised on event 2, TimerFired of 2: ZeroDivisionError: half of it"):
         await inbox.deliver(timer(2))
-    assert [(record.event, record.commands) for record in journal.durable] == [(timer(1), (ORDER,)), (timer(2), ())]
+    assert [(record.event, record.commands) for record in journal.durable] == [
+        (timer(1), (MARKET_BUY,)),
+        (timer(2), ()),
+    ]
     with pytest.raises(InvariantBroken, match="event after the end"):
         await inbox.deliver(timer(3))
     assert len(journal.records) == 2
@@ -166,7 +146,7 @@ async def test_a_kernel_that_raises_closes_the_door_and_leaves_the_event_in_the_
 async def test_nothing_is_sent_that_the_journal_could_not_keep() -> None:
     journal = MemoryJournal(fail_after=1)
     outbox = Outbox(journal)
-    inbox = Inbox(Script(lambda _: (ORDER,)), journal, outbox)
+    inbox = Inbox(Script(lambda _: (MARKET_BUY,)), journal, outbox)
     await inbox.deliver(timer(1))
     with pytest.raises(JournalError, match="no space left"):
         await inbox.deliver(timer(2))

@@ -12,19 +12,24 @@ from tests.fakes.journal import MemoryJournal
 from tests.fakes.small_demo import CAPITAL, INTERVAL_NS, fresh_kernel, settings
 from tests.fakes.venue import FakeClock, FakeFeed, FakeTimers, FakeVenue
 from tidegate.adapters.system.clock import SystemClock
-from tidegate.app.bootstrap_live import _dead_man, newest_journal, recovered_kernel
+from tidegate.app.bootstrap_live import _bars_from, _dead_man, newest_journal, recovered_kernel
 from tidegate.app.config_live import VenueSettings
 from tidegate.app.control import ask
 from tidegate.app.daemon import Connections
 from tidegate.app.live import EXIT_LATCHED, GroupCommit, LiveParts, LiveResult, Seamless, run_live
 from tidegate.domain.account import AccountSnapshot, Balance
 from tidegate.domain.errors import NotRunning, VenueUnavailable
-from tidegate.domain.ids import InstrumentId, Nanos
+from tidegate.domain.ids import InstrumentId, Nanos, StrategyId
 from tidegate.domain.market import Bar, BarSpec, Family, FeedState, MarketEvent, MarkPrice
 from tidegate.domain.messages import Record, Subscription
+from tidegate.domain.signals import Signal
+from tidegate.kernel.feeders import StepFeeder
+from tidegate.kernel.kernel import Kernel, KernelSettings
 from tidegate.kernel.lifecycle import State
+from tidegate.kernel.wishes import StrategySpec
 from tidegate.quant.bars import BarTable
 from tidegate.simulator.synthetic import DEFAULT_UNIVERSE
+from tidegate.strategies.base import BaseStrategy, View
 
 BTC, ETH = InstrumentId("BTCUSDT"), InstrumentId("ETHUSDT")
 SPEC = BarSpec.of("5m")
@@ -280,3 +285,24 @@ def test_each_start_has_a_generation_above_all_before_it(tmp_path: Path) -> None
     (tmp_path / "journal" / "000000001000").mkdir(parents=True)  # a crash came before its journal
     _, gen, notes = recovered_kernel(settings(), instruments, tmp_path / "journal", now_ns)
     assert (gen, notes) == (1_001, [])
+
+
+class Featureless(BaseStrategy):
+    """Remembers nothing."""
+
+    def decide(self, view: View) -> Signal | None:
+        return None
+
+
+def test_every_contract_is_warmed_up_with_one_bar_at_least() -> None:
+    """A contract counts from its first bar on: without one, the first close would not wait for it."""
+    instruments = {each.id: each for each in DEFAULT_UNIVERSE}
+    spec = StrategySpec(StrategyId("Featureless"), Featureless(), (BTC,))
+    kernel = Kernel(KernelSettings(INTERVAL_NS), instruments, (spec,), StepFeeder())
+    now_ns = 10 * INTERVAL_NS + 7
+    for name in (BTC, ETH):
+        assert _bars_from(kernel, name, SPEC, now_ns) == 9 * INTERVAL_NS
+    kernel.handle(a_bar(9))
+    assert _bars_from(kernel, BTC, SPEC, now_ns) == 9 * INTERVAL_NS, "after the last bar that it knows"
+    kernel.handle(a_bar(10))
+    assert _bars_from(kernel, BTC, SPEC, now_ns) == 10 * INTERVAL_NS, "nothing lacks"

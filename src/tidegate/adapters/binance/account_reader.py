@@ -247,7 +247,11 @@ class AccountReader:
     # ---- one order ---------------------------------------------------------------------------------------------------
 
     async def state_of(self, order: QueryOrder) -> list[OrderReport]:
-        """All that the venue knows of an order: accepted, its executions, its end. Executions come before the end."""
+        """All that the venue knows of an order: accepted, its executions, its end. Executions come before the end.
+
+        That it knows none is said as of the time at which we asked: what was true then proves nothing about later.
+        """
+        asked_ns = self._rest.clock.now_ns()
         if order.conditional:
             try:
                 row = await self._get(ALGO, (("clientAlgoId", str(order.id)),), AlgoRow, 1)
@@ -261,7 +265,7 @@ class AccountReader:
         except Refused as error:
             if not _not_found(error):
                 raise
-            return [OrderNotFound(order.id, order.instrument, self._rest.clock.now_ns(), self._clock.now_ns())]
+            return [OrderNotFound(order.id, order.instrument, asked_ns, self._clock.now_ns())]
         self._learn(found)
         return await self._order_state(found, order.id, child=order.conditional)
 

@@ -211,7 +211,7 @@ class Governor:
         Raises ``Banned`` at once (also while waiting) in a silence, ``NotSent`` for what no empty pool could hold.
         """
         if self.take_now(weight, lane, orders_10s=orders_10s, orders_1m=orders_1m, pool=pool):
-            return
+            return None
         needs = _needs(weight, orders_10s, orders_1m, pool)
         waiter = _Waiter(lane, needs, asyncio.get_running_loop().create_future())
         self._lanes[lane].append(waiter)

@@ -126,7 +126,7 @@ def bar_table(interval_ns: Nanos, bars: Sequence[Bar]) -> BarTable:
 
 
 def _best(instrument: str, ts_ms: int, recv_ns: Nanos, bid: Level, ask: Level) -> Quote:
-    if not (0 < bid[0] < ask[0] < inf and 0 <= bid[1] < inf and 0 <= ask[1] < inf):
+    if not (0 < bid[0] < ask[0] < inf and 0 < bid[1] < inf and 0 < ask[1] < inf):
         raise DataError(f"{instrument}: a quote of bid {bid[0]!r} ({bid[1]!r}), ask {ask[0]!r} ({ask[1]!r})")
     return Quote(InstrumentId(instrument), ts_ms * MS_NS, recv_ns, bid[0], ask[0], bid[1], ask[1])
 

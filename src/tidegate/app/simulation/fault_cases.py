@@ -8,7 +8,7 @@ stop is placed or replaced. (``scenarios.Scripted``)
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 from tidegate.app.simulation.clock import EPOCH_NS
@@ -80,7 +80,7 @@ def _rule(fault: str, at_s: float, *, on: str | None = None, **more: Any) -> dic
     return rule | fields | ({"params": more} if more else {})
 
 
-_WHERE: Final = (
+_WHERE: Final[tuple[tuple[str, float, str, int], ...]] = (
     ("entry", ENTRY_S, "order", 0),
     ("reducing order", CUT_S, "order", 0),
     ("flip", FLIP_S, "order", 0),
@@ -165,11 +165,16 @@ _CODES: Final = (-1007, -1006, -1000, -1001, -1008, -1021, -5028, -1015, -2010, 
 
 def _code(seed: int) -> Drill:
     code = _CODES[seed % len(_CODES)]
-    executes = code in (-1007, -1006, -1000)
-    turn = seed // len(_CODES) + (seed if code not in (-2021, -2022) else 0)
-    places = [each for each in _WHERE if (each[2] == "algo") == (code == -2021)] if code < -2020 else list(_WHERE)
-    what, at_s, on, skip = ("reducing order", CUT_S, "order", 0) if code == -2022 else places[turn % len(places)]
-    rule = _rule("V08", at_s, on=on, skip=skip, count=1, code=code, executes=executes)
+    turn = seed // len(_CODES) + seed
+    match code:
+        case -2022:  # nothing to reduce
+            places = [each for each in _WHERE if each[0] == "reducing order"]
+        case -2021:  # the price is through the stop
+            places = [each for each in _WHERE if each[2] == "algo"]
+        case _:
+            places = list(_WHERE)
+    what, at_s, on, skip = places[turn % len(places)]
+    rule = _rule("V08", at_s, on=on, skip=skip, count=1, code=code, executes=code in (-1007, -1006, -1000))
     return Drill(f"{code} on {what}", [rule], at_s)
 
 
@@ -240,9 +245,11 @@ def _batch(seed: int) -> Drill:
 # ---- user events --------------------------------------------------------------------------------------------------
 
 
-def _key_lapses(fault: str) -> Callable[[int], Drill]:
+def _key_lapses(fault: str, *at: float) -> Callable[[int], Drill]:
+    """A stream that lapses in silence has nothing to lose before the next order, whose event then does not come."""
+
     def drill(seed: int) -> Drill:
-        at_s = _pick(seed, 45.0, ENTRY_S, CUT_S)
+        at_s = _pick(seed, *at)
         return Drill("user stream", [_rule(fault, at_s)], at_s, bars=4, noticed=(None, 12.0), within_s=15.0)
 
     return drill
@@ -264,7 +271,7 @@ def _early_fill(seed: int) -> Drill:
 
 
 def _old_fill(seed: int) -> Drill:
-    return Drill("any event", [_rule("U06", ENTRY_S, count=3)], FLIP_S + 10.0)
+    return Drill("any event", [_rule("U06", ENTRY_S, count=_pick(seed, 3, 5))], FLIP_S + 10.0)
 
 
 def _half_pair(seed: int) -> Drill:
@@ -357,8 +364,8 @@ _ALL: Final = (
     Case("V12", _cancel_race),
     Case("V13", _parts),
     Case("V14", _batch),
-    Case("U01", _key_lapses("U01")),
-    Case("U02", _key_lapses("U02")),
+    Case("U01", _key_lapses("U01", 45.0, ENTRY_S, CUT_S)),
+    Case("U02", _key_lapses("U02", FLIP_S, ENTRY_S, CUT_S)),
     Case("U03", _keep_alive),
     Case("U04", _events),
     Case("U05", _early_fill),

@@ -17,6 +17,8 @@ from tidegate.domain.errors import ConfigError
 if TYPE_CHECKING:
     from rich.table import Table
 
+_WIDTH: Final = 180
+"""Of the table in a file."""
 _BOUNDS: Final = {"entry": ENTRY_BOUND_S, "reducing": REDUCING_BOUND_S}
 
 
@@ -80,6 +82,8 @@ def _print(rows: Sequence[Row], bounds: dict[str, float]) -> None:
     from rich.console import Console
 
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=_WIDTH)
     for title, long in (("Faults", False), ("Long outages, beyond the recovery bounds", True)):
         chosen = [row for row in rows if CASES[row.fault].long is long]
         if chosen:

@@ -23,6 +23,7 @@ from tidegate.app.simulation.recovery import (
     Timeline,
     data_recoveries,
     denials,
+    given_up,
     order_recoveries,
     quantile,
     stale_entries,
@@ -38,6 +39,7 @@ ENTRY_BOUND_S: Final = 5.0
 REDUCING_BOUND_S: Final = 8.0
 READY_WITHIN_S: Final = 60.0
 _LOOK_S: Final = 0.1
+_GIVEN_BACK_S: Final = 10.0
 _REQUESTS: Final = (b"GET /fapi", b"POST /fapi", b"PUT /fapi", b"DELETE /fapi")
 
 
@@ -164,7 +166,7 @@ class _Watch:
             *data_recoveries(line, truth_s),
         )
         ready_s = max(0.0, self._well_s - truth_s)
-        found = [*findings, *self.findings, *line.broken, *stale_entries(line)]
+        found = [*findings, *self.findings, *line.broken, *stale_entries(line), *given_up(line)]
         found += denials(line, seen.executed)
         found += self._late(recoveries, ready_s)
         if drill.noticed is not None and not (drill.what == "duplicate" and drill.depth):
@@ -178,7 +180,8 @@ class _Watch:
             found.append(f"rate: {loud} requests left while we were banned")
         if self._held_s > truth_s + drill.flat_within_s:
             found.append(f"late exit: held until {self._held_s - truth_s:.1f} s after the truth")
-        if drill.told and not any(alert.subject == drill.told for _, alert in line.alerts):
+        found += line.kept(_GIVEN_BACK_S)
+        if drill.told and line.risen and not any(alert.subject == drill.told for _, alert in line.alerts):
             found.append(f"told: nobody was told of {drill.told}")
         kept = tuple(each for each in dict.fromkeys(found) if not each.startswith(drill.allowed or ("\0",)))
         injected = world.venue.injected.get(self._fault, 0)

@@ -59,8 +59,23 @@ def _found(where: str) -> tuple[Any, str, Any]:
 # ---- what stands in place of guards -------------------------------------------------------------------------------
 
 
-def _nothing(_: Any) -> Any:
-    return lambda *args, **kwargs: None
+def _always(value: Any) -> Callable[[Any], Any]:
+    """Say ``value``, whatever is asked."""
+
+    def make(_: Any) -> Any:
+        return lambda *_args, **_named: value
+
+    return make
+
+
+_nothing: Final = _always(None)
+
+
+def _forever(_: Any) -> Any:
+    async def wait(*_args: Any, **_named: Any) -> None:
+        await asyncio.Event().wait()
+
+    return wait
 
 
 def _gone(_: Any) -> Any:
@@ -71,21 +86,6 @@ def _gone(_: Any) -> Any:
         self._emit(OrderCanceled(order.id, order.instrument, now_ns, now_ns))
 
     return query
-
-
-def _forever(_: Any) -> Any:
-    async def wait(*args: Any, **kwargs: Any) -> None:
-        await asyncio.Event().wait()
-
-    return wait
-
-
-def _always(value: Any) -> Callable[[Any], Any]:
-    return lambda _: lambda *args, **kwargs: value
-
-
-def _set_to(value: Any) -> Callable[[Any], Any]:
-    return lambda _: value
 
 
 def _resent(original: Any) -> Any:
@@ -160,13 +160,6 @@ def _only_ours(original: Any) -> Any:
     return order
 
 
-def _without_fills(original: Any) -> Any:
-    async def fills_after(*args: Any, **kwargs: Any) -> list[Any]:
-        return []
-
-    return fills_after
-
-
 def _deaf_to(name: str) -> Callable[[Any], Any]:
     def make(original: Any) -> Any:
         def receive(self: Any, link: Any, event: Any) -> None:
@@ -182,8 +175,8 @@ def _once(original: Any) -> Any:
     """A connection is made once, and never again."""
 
     async def run(self: Any) -> None:
-        limit, sleep = self._delay_s, 1e9
-        self._delay_s = lambda failures: sleep
+        limit = self._delay_s
+        self._delay_s = lambda _failures: 1e9
         try:
             await original(self)
         finally:
@@ -210,17 +203,17 @@ def _any_quote(original: Any) -> Any:
     return best
 
 
-def _as_it_comes(original: Any) -> Any:
+def _as_it_comes(_: Any) -> Any:
     """Bars go on as they come: doubles, holes and all."""
 
-    def bar(self: Any, bar: Any, now_ns: int) -> None:
+    def bar(self: Any, bar: Any, _now_ns: int) -> None:
         self.last_ts_ns = max(self.last_ts_ns, bar.ts_ns)
         self._emit(bar)
 
     return bar
 
 
-def _unsorted(original: Any) -> Any:
+def _unsorted(_: Any) -> Any:
     async def stream(self: Any, subscriptions: Any) -> Any:
         async for event in self._feed.stream(subscriptions):
             yield event
@@ -238,7 +231,7 @@ def _ordinary(original: Any) -> Any:
     return doubt
 
 
-def _accepted(original: Any) -> Any:
+def _accepted(_: Any) -> Any:
     def item(self: Any, order: Any, sending: Any, row: Any) -> None:
         """Whatever an item says, it is taken for an acceptance."""
 

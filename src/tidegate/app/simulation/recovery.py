@@ -1,4 +1,4 @@
-"""What a simulated run tells about a fault: how long until all was well again, and promises that were broken on the way.
+"""What a simulated run tells about a fault: how long until all was well, and promises that were broken on the way.
 
 Everything is read from the journals of the run, which hold each event with the time at which it became known and what
 was decided on it. Times are virtual seconds since the run began.
@@ -75,6 +75,8 @@ class Timeline:
     venue: list[tuple[float, VenueStatus]] = field(default_factory=list)
     alerts: list[tuple[float, Alert]] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
+    _late: list[tuple[float, OrderFilled]] = field(default_factory=list)
+    _fills: list[tuple[float, OrderFilled]] = field(default_factory=list)
     _marks: dict[InstrumentId, Nanos] = field(default_factory=dict)
     _bars: dict[InstrumentId, Nanos] = field(default_factory=dict)
     _prices: dict[InstrumentId, float] = field(default_factory=dict)
@@ -124,10 +126,37 @@ class Timeline:
         if name in self.fates and self.fates[name].denied:
             self.broken.append(f"O1 {name}: the venue has it, though it was taken for {self.fates[name].denied}")
 
+    @property
+    def risen(self) -> list[ClientOrderId]:
+        """The orders that took risk after they were taken for ended."""
+        return [fill.id for _, fill in self._late]
+
+    def kept(self, within_s: float) -> Iterator[str]:
+        """E1: what an order took that was taken for ended, and that was not taken off again in time."""
+        for at_s, late in self._late:
+            back = sum(
+                fill.qty
+                for when_s, fill in self._fills
+                if at_s < when_s <= at_s + within_s
+                and fill.instrument == late.instrument
+                and fill.side is not late.side
+            )
+            if back < late.qty:
+                yield f"E1 {late.id}: {late.qty} taken late at {at_s:.1f} s and not given back within {within_s:g} s"
+
     def _ended(self, event: object, at_s: float) -> None:
         """What the end of an order says, and an execution that comes too late for it."""
         if isinstance(event, OrderAccepted | OrderTriggered | OrderFilled):
             self._there(event.id)
+        told = any(
+            isinstance(event, OrderFilled) and (fill.instrument, fill.trade_id) == (event.instrument, event.trade_id)
+            for _, fill in self._fills
+        )
+        if isinstance(event, OrderFilled) and event.id in self.fates and not told:
+            self._fills.append((at_s, event))
+            fate = self.fates[event.id]
+            if fate.denied and not fate.order.reduce_only:
+                self._late.append((at_s, event))
         match event:
             case OrderRejected() if event.id in self.fates:
                 self.fates[event.id].denied = f"rejected ({event.code})"
@@ -226,6 +255,13 @@ def denials(line: Timeline, executed: Mapping[str, object]) -> Iterator[str]:
     for name, fate in line.fates.items():
         if fate.denied and name in executed:
             yield f"O1 {name}: the venue has it, though it was taken for {fate.denied}"
+
+
+def given_up(line: Timeline) -> Iterator[str]:
+    """E2: a position that was closed because it had no confirmed stop in time."""
+    for at_s, alert in line.alerts:
+        if alert.subject == "unprotected":
+            yield f"E2 at {at_s:.1f} s: {alert.text}"
 
 
 def stale_entries(line: Timeline) -> Iterator[str]:
