@@ -139,7 +139,7 @@ async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
 async def test_the_snapshot_is_the_account(bench: Bench) -> None:
     first = await bench.venue.snapshot(NOW)
     assert [(each.asset, each.wallet) for each in first.balances if each.wallet] == [("USDT", CAPITAL)]
-    assert first.positions == first.open_orders == ()
+    assert (first.name, first.positions, first.open_orders) == (NOW.name, (), ())
     assert (await bench.venue.snapshot(NOW)).balances == first.balances
 
 

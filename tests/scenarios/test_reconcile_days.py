@@ -153,6 +153,17 @@ def test_a_position_is_adopted_by_word() -> None:
     assert len(it.alerts("operator")) == 1
 
 
+def test_a_policy_that_comes_later_takes_over_at_the_next_start() -> None:
+    it = world(FLAT)
+    it.by_hand(Side.SELL, "2", tell=False)
+    it.start()
+    assert (it.qty, len(it.kernel.foreign)) == (0, 1)
+    it.settings = msgspec.structs.replace(it.settings, adopt=(InstrumentId("BTCUSDT"),))
+    it.restart().run(1)
+    assert (it.qty, it.kernel.foreign) == (-2, ())
+    it.sound()
+
+
 def test_what_is_foreign_elsewhere_counts_against_our_limits() -> None:
     it = world(LONG, limits=loose().limits)
     it.positions[InstrumentId("DOGEUSDT")] = Decimal(10_000)  # of 100 USDT each: all that ten times the equity allows

@@ -310,6 +310,7 @@ async def live_parts(
                 settings.venue.leverage,
             )
         else:
+            await public_contracts(access, settings)  # names the symbol that the venue does not list
             venue = binance_venue(settings, access, transport, world, counters, on_notice)
             instruments = {each.id: each for each in await venue.instruments()}
         found = recover(settings, instruments, state / "journal", world.clock.now_ns(), fresh=mode == "paper")

@@ -17,6 +17,7 @@ from tidegate.app.bootstrap_live import (
     lock_path,
     measure_clock,
     open_access,
+    public_contracts,
     recovered_kernel,
     state_folder,
     transport_of,
@@ -81,6 +82,7 @@ async def _shown(settings: Settings, mode: str, world: World) -> list[Line]:
         try_lock(lock_path(access, state))
         await measure_clock(access, world)
         await check_key(access)
+        await public_contracts(access, settings)  # names the symbol that the venue does not list
         venue = binance_venue(settings, access, transport_of(settings, world), world)
         instruments = {each.id: each for each in await venue.instruments()}
         kernel, _, _ = recovered_kernel(settings, instruments, state / "journal", world.clock.now_ns())

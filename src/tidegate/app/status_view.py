@@ -51,5 +51,11 @@ def _table(title: str, rows: list[dict[str, Any]]) -> Table:
     for key in rows[0]:
         table.add_column(key.replace("_", " "), overflow="fold", no_wrap=key == "id")
     for row in rows:
-        table.add_row(*("-" if value is None else str(value) for value in row.values()))
+        table.add_row(*(_shown(value) for value in row.values()))
     return table
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.8g}" if isinstance(value, float) else str(value)

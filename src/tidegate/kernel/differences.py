@@ -62,6 +62,9 @@ class Differences:
                 differing.add(each.instrument)
             else:
                 self._adjust(desk, each, "no execution explains it", out, adopted=False)
+        for name in self._policy:  # what was left alone before the configuration said otherwise
+            if self._trading.desks[name].foreign_qty:
+                self.adopt(self._trading.desks[name], out)
         return differing
 
     def _same_again(self, desk: Desk, difference: Difference, asked_ns: Nanos) -> bool:

@@ -1,6 +1,7 @@
 """The transport below ``rest``: one request on its way, what came back, and the line between sent and not sent."""
 
 import ipaddress
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -140,7 +141,7 @@ def _in_short(error: BaseException) -> str:
     """A transport failure without its text."""
     name = type(error).__name__
     number = error.errno if isinstance(error, OSError) else None
-    return f"{name} (errno {number})" if number else name
+    return f"{name} ({os.strerror(number)})" if number else name
 
 
 def _loopback(host: str) -> bool:

@@ -34,4 +34,9 @@ def parse_scenario(text: bytes, name: str) -> tuple[Fault, ...]:
         raw = raw["faults"]
     if not isinstance(raw, list):
         raise ConfigError(f"{name}: a scenario is a list of faults, or a mapping with the one key faults")
-    return tuple(fault_of(each, f"{name}: fault {number}") for number, each in enumerate(raw, 1))
+    return tuple(fault_of(_unquoted(each), f"{name}: fault {number}") for number, each in enumerate(raw, 1))
+
+
+def _unquoted(raw: object) -> object:
+    """YAML reads a bare ``on`` as true: the key that is meant is put back."""
+    return {"on" if key is True else key: value for key, value in raw.items()} if isinstance(raw, dict) else raw

@@ -106,7 +106,9 @@ class SimVenue:
         listed = {instrument.id for instrument in self._instruments}
         for each in subscriptions:
             if each.instrument not in listed:
-                raise DataError(f"{each.instrument} is not in the simulated market, which has {', '.join(sorted(listed))}")
+                raise DataError(
+                    f"{each.instrument} is not in the simulated market, which has {', '.join(sorted(listed))}"
+                )
         return cast(AsyncIterator[MarketEvent], self._turns(_Kind.MARKET))
 
     # ---- Timers -------------------------------------------------------------------------------------------------
