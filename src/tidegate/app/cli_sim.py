@@ -13,6 +13,8 @@ from tidegate.app.cli_options import Config, Json, sim_app
 if TYPE_CHECKING:
     from tidegate.app.simulation.verbs import SimReport
 
+_TELL_EVERY = 100
+
 Runs = Annotated[Path | None, typer.Option("--runs-dir", help="Folder of the runs' names; else the user's state.")]
 
 
@@ -62,9 +64,9 @@ def sim_explore(
     """Kill the daemon at the boundaries of its effects while half of its orders meet a fault, and judge every run."""
     from tidegate.app.simulation.verbs import explore_crashes
 
-    def progress(done: int) -> None:
-        if not as_json and sys.stderr.isatty():
-            print(f"\r{done} runs", end="", file=sys.stderr)
+    def progress(done: int, failed: int) -> None:
+        if done % _TELL_EVERY == 0:
+            print(f"{done} runs, {failed} failed", file=sys.stderr, flush=True)
 
     figures = explore_crashes(range(first, first + seeds), runs, processes, progress)
     if as_json:
