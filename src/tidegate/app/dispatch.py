@@ -1,7 +1,8 @@
 """Commands to ports: one task for each venue request, begun in order; timers and talk at once.
 
 What a request could not do comes back as an event: ``OrderRejected`` when the order was certainly not placed,
-``OrderUncertain`` when nobody knows, ``VenueStatus`` when the venue cannot be reached or refuses our key.
+``OrderUncertain`` when nobody knows, ``VenueStatus`` when the venue refuses our key. That it cannot be reached, and that
+it can again, is for the venue to say: one request that failed does not know.
 """
 
 import asyncio
@@ -143,8 +144,6 @@ class Dispatcher:
             subject = request.name if isinstance(request, TakeSnapshot) else request.id
             self._on_alert(Alert(Severity.WARNING, "venue", f"{name} {subject}: {error}", now_ns))
             return
-        if isinstance(error, VenueUnavailable):
-            self._post(VenueStatus(VenueState.DOWN, f"{name} {request.id}: {error}", now_ns, now_ns))
         if isinstance(error, OrderOutcomeUnknown) or not isinstance(request, ApprovedOrder):
             fence_ns = error.fence_ns if isinstance(error, OrderOutcomeUnknown) else 0
             text = f"{name}: {error}"

@@ -141,7 +141,14 @@ class Reports:
         trading.known_equity = None
         desk.filled_ns = trading.now_ns
         if order is None and fill.cause is _ORDER:
-            out.append(Alert(Severity.WARNING, "fill", f"{fill.id}: a fill of an order that is not ours", fill.ts_ns))
+            out.append(
+                Alert(
+                    Severity.WARNING,
+                    "fill",
+                    f"{fill.id} on {fill.instrument}: a fill of an order that is not ours",
+                    fill.ts_ns,
+                )
+            )
             if parse_client_order_id(fill.id) is None:
                 self._by_hand(desk, held * fill.side.sign < 0, 1 if held > 0 else -1, out)
         desk.rejections = 0

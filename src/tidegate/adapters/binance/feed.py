@@ -309,7 +309,7 @@ class _Running:
             stale_ns = watch.stale_at_ns()
             if stale_ns is not None and stale_ns <= now_ns:
                 age_s = (now_ns - watch.good_ns) / SECOND_NS
-                watch.set(False, self.router.recv_ns, f"stale: nothing for {age_s:.1f} s")
+                watch.set(False, self.router.recv_ns, f"nothing for {age_s:.1f} s")
             elif stale_ns is not None:
                 due_ns = min(due_ns, stale_ns)
         silent_ns = channel.silent_at_ns()
@@ -336,7 +336,7 @@ class _Running:
             self._ask_again(watch)
         stale_ns = keeper.last_ts_ns + bars_bound_ns(keeper.interval_ns)
         if venue_ns >= stale_ns:
-            watch.set(False, self.router.recv_ns, "stale: the bar is late")
+            watch.set(False, self.router.recv_ns, "the bar is late")
         due_ns = [at_ns - venue_ns for at_ns in (stale_ns, keeper.next_ts_ns + LATE_NS) if at_ns > venue_ns]
         return min([PATIENCE_NS, *due_ns])
 

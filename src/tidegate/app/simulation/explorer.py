@@ -56,7 +56,7 @@ class Figures:
     injected: int = 0
     conditional_doubts: int = 0
     ready_s: list[float] = field(default_factory=list)
-    longest_gaps_s: list[float] = field(default_factory=list)
+    barest: Crash | None = None
 
     def take(self, crash: Crash) -> None:
         """Add a run."""
@@ -64,7 +64,8 @@ class Figures:
         self.executions += crash.executions
         self.injected += crash.injected
         self.conditional_doubts += crash.conditional_doubts
-        self.longest_gaps_s.append(crash.longest_gap_s)
+        if self.barest is None or crash.longest_gap_s > self.barest.longest_gap_s:
+            self.barest = crash
         if crash.boundary == 0:
             self.boundaries[crash.seed] = crash.effects
         if crash.ready_s is not None:
@@ -93,7 +94,10 @@ class Figures:
             "conditional_doubts": self.conditional_doubts,
             "failed_runs": len(self.failed),
             "findings": dict(sorted(self.findings.items())),
-            "longest_bare_s": max(self.longest_gaps_s, default=0.0),
+            "longest_bare_s": 0.0 if self.barest is None else self.barest.longest_gap_s,
+            "longest_bare_at": ""
+            if self.barest is None
+            else f"seed {self.barest.seed} boundary {self.barest.boundary}",
             "ready_p50_s": round(_quantile(ready, 0.5), 3),
             "ready_p99_s": round(_quantile(ready, 0.99), 3),
             "first_failures": [

@@ -117,6 +117,8 @@ class _Watch:
         self.findings: list[str] = []
         self._world, self._fault, self._drill = world, fault, drill
         self._struck_s: float | None = None
+        self._last_s = 0.0
+        self._strikes = 0
         self._well_s = math.inf
         self._requests: list[float] = []
         self._held_s = 0.0
@@ -133,8 +135,9 @@ class _Watch:
             if loop.time() >= self._drill.kill_s and not self._killed and world.parts is not None:
                 self._killed = True
                 (world.parts.state / "KILL").touch()
-            if self._struck_s is None and world.venue.injected.get(self._fault):
-                self._struck_s = loop.time()
+            if (strikes := world.venue.injected.get(self._fault, 0)) > self._strikes:
+                self._strikes, self._last_s = strikes, loop.time()
+                self._struck_s = self._last_s if self._struck_s is None else self._struck_s
             if not (world.parts is not None and world.kernel.state is self._drill.state and self._calm()):
                 self._well_s = math.inf
             elif math.isinf(self._well_s):
@@ -156,7 +159,7 @@ class _Watch:
         world, drill = self._world, self._drill
         struck_s = self._struck_s if self._struck_s is not None else drill.truth_s
         once = all("for_s" not in rule for rule in drill.faults)
-        truth_s = max(drill.truth_s, struck_s) if once else drill.truth_s
+        truth_s = max(drill.truth_s, self._last_s) if once else drill.truth_s
         line = Timeline.of(world.folder, drill.start_ns)
         gaps = [(gap.symbol, gap.from_s, gap.until_s) for gap in world.witness.gaps]
         recoveries = (

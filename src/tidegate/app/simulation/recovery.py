@@ -7,6 +7,7 @@ was decided on it. Times are virtual seconds since the run began.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from enum import Enum
 from pathlib import Path
 from typing import Final
@@ -132,17 +133,15 @@ class Timeline:
         return [fill.id for _, fill in self._late]
 
     def kept(self, within_s: float) -> Iterator[str]:
-        """E1: what an order took that was taken for ended, and that was not taken off again in time."""
+        """E1: an order that was taken for ended filled, and more than before was still held when time was up."""
         for at_s, late in self._late:
-            back = sum(
-                fill.qty
-                for when_s, fill in self._fills
-                if at_s < when_s <= at_s + within_s
-                and fill.instrument == late.instrument
-                and fill.side is not late.side
-            )
-            if back < late.qty:
-                yield f"E1 {late.id}: {late.qty} taken late at {at_s:.1f} s and not given back within {within_s:g} s"
+            before, after = self._held(late, at_s - 1e-9), self._held(late, at_s + within_s)
+            if abs(after) > abs(before):
+                yield f"E1 {late.id}: filled late at {at_s:.1f} s; {after} held {within_s:g} s later, {before} before"
+
+    def _held(self, of: OrderFilled, at_s: float) -> Decimal:
+        told = (fill for when_s, fill in self._fills if when_s <= at_s and fill.instrument == of.instrument)
+        return sum((fill.side.sign * fill.qty for fill in told), Decimal(0))
 
     def _ended(self, event: object, at_s: float) -> None:
         """What the end of an order says, and an execution that comes too late for it."""
