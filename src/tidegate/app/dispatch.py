@@ -1,8 +1,8 @@
 """Commands to ports: one task for each venue request, begun in order; timers and talk at once.
 
 What a request could not do comes back as an event: ``OrderRejected`` when the order was certainly not placed,
-``OrderUncertain`` when nobody knows, ``VenueStatus`` when the venue refuses our key. That it cannot be reached, and that
-it can again, is for the venue to say: one request that failed does not know.
+``OrderUncertain`` when nobody knows, ``VenueStatus`` when the venue refuses our key. That it cannot be reached, and
+that it can again, is for the venue to say: one request that failed does not know.
 """
 
 import asyncio

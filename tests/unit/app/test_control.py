@@ -5,6 +5,7 @@ import json
 import os
 import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,14 @@ async def _echo(request: Mapping[str, Any]) -> dict[str, Any]:
     return {"said": request.get("word")}
 
 
+async def _listening(state: Path) -> None:
+    while not socket_path(state).is_socket():  # noqa: ASYNC110  a socket that appears rings no bell
+        await asyncio.sleep(0.01)
+
+
 async def _served(state: Path, requests: list[tuple[str, dict[str, object]]]) -> list[dict[str, Any]]:
     server = asyncio.create_task(ControlServer(socket_path(state), {"echo": _echo}).run())
-    while not socket_path(state).is_socket():
-        await asyncio.sleep(0.01)
+    await _listening(state)
     answers = [await asyncio.to_thread(ask, state, verb, more) for verb, more in requests]
     server.cancel()
     await asyncio.gather(server, return_exceptions=True)
@@ -38,17 +43,16 @@ async def test_a_verb_is_answered_and_an_unknown_one_is_named(tmp_path: Path) ->
 
 async def test_rubbish_does_not_end_the_server(tmp_path: Path) -> None:
     server = asyncio.create_task(ControlServer(socket_path(tmp_path), {"echo": _echo}).run())
-    while not socket_path(tmp_path).exists():
-        await asyncio.sleep(0.01)
+    await _listening(tmp_path)
     assert stat.S_IMODE(socket_path(tmp_path).stat().st_mode) == 0o600
     reader, writer = await asyncio.open_unix_connection(socket_path(tmp_path))
     for line in (b"\xff\xfe\n", b"[]\n", b'{"verb": 7}\n', b"null\n"):
         writer.write(line)
         assert json.loads(await reader.readline())["ok"] is False
     writer.write(b"x" * 200_000 + b"\n")
-    with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+    with suppress(ConnectionError):
         await writer.drain()
-        assert await reader.readexactly(1)
+        assert await reader.read() == b""
     writer.close()
     assert await asyncio.to_thread(ask, tmp_path, "echo", {"word": 1}) == {"ok": True, "said": 1}
     server.cancel()
