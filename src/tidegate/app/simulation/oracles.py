@@ -19,8 +19,8 @@ from tidegate.domain.messages import NotPlaced
 from tidegate.domain.orders import ApprovedOrder, OrderState
 
 _ZERO: Final = Decimal(0)
-_BARE_S: Final = 13.0
-"""Ten seconds until the position is given up, and the time to close it (E2)."""
+_BARE_S: Final = 18.5
+"""Ten seconds until the position is given up (E2), and eight for an exit of which the outcome was unknown (O4)."""
 _PREFIX: Final = "p1-"
 
 Finding = str
