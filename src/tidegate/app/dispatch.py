@@ -40,7 +40,7 @@ from tidegate.domain.orders import (
     QueryOrder,
     RejectCause,
 )
-from tidegate.domain.signals import Decision
+from tidegate.domain.signals import Decision, RegimeChanged, StrategyResult
 from tidegate.ports import Clock, ExecutionVenue, Timers
 
 Request = ApprovedOrder | AmendOrder | CancelOrder | QueryOrder | TakeSnapshot
@@ -72,7 +72,7 @@ class Dispatcher:
         """Begin to carry out commands, in order."""
         for command in commands:
             match command:
-                case Decision() | NotPlaced() | Adjustment():
+                case Decision() | RegimeChanged() | StrategyResult() | NotPlaced() | Adjustment():
                     pass  # already in the record: observers of the inbox show it
                 case SetTimer():
                     self._timers.set(command)

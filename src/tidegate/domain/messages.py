@@ -10,7 +10,7 @@ from tidegate.domain.account import AccountSnapshot, FundingPaid, Income, Transf
 from tidegate.domain.ids import ClientOrderId, InstrumentId, ModelId, Nanos
 from tidegate.domain.market import MarketEvent
 from tidegate.domain.orders import AmendOrder, ApprovedOrder, CancelOrder, OrderReport, QueryOrder
-from tidegate.domain.signals import Decision
+from tidegate.domain.signals import Decision, RegimeChanged, StrategyResult
 
 
 class TimerFired(msgspec.Struct, frozen=True, gc=False, tag=True):
@@ -81,13 +81,17 @@ class SetTimer(msgspec.Struct, frozen=True, gc=False, tag=True):
 
 
 class FitModel(msgspec.Struct, frozen=True, gc=False, tag=True):
-    """Ask for a model to be fitted on the window that ends at ``end_ns``."""
+    """Ask for a model to be fitted on the window that ends at ``end_ns``.
+
+    ``request`` is all that the fit needs, in the model's own encoding: whoever fits it, the same bytes come out.
+    """
 
     model: ModelId
     start_ns: Nanos
     end_ns: Nanos
     activation_ns: Nanos
     seed: int
+    request: bytes = b""
 
 
 class Severity(Enum):
@@ -182,6 +186,8 @@ Command = (
     | SetTimer
     | FitModel
     | Decision
+    | RegimeChanged
+    | StrategyResult
     | Alert
     | Halt
     | NotPlaced

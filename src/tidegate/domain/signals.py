@@ -32,6 +32,55 @@ class TargetPosition(msgspec.Struct, frozen=True, gc=False, tag=True):
     qty: Decimal
 
 
+class Scenario(Enum):
+    """The market as the regime detector reads it: direction and volatility; UNKNOWN while it cannot tell."""
+
+    BULL_LOW = "BULL_LOW"
+    BULL_HIGH = "BULL_HIGH"
+    BEAR_LOW = "BEAR_LOW"
+    BEAR_HIGH = "BEAR_HIGH"
+    SIDEWAYS_LOW = "SIDEWAYS_LOW"
+    SIDEWAYS_HIGH = "SIDEWAYS_HIGH"
+    TRANSITION_LOW = "TRANSITION_LOW"
+    TRANSITION_HIGH = "TRANSITION_HIGH"
+    UNKNOWN = "UNKNOWN"
+
+
+class RegimeChanged(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """What the regime detector reads from now on, and the weights of the strategies that follow from it.
+
+    ``probabilities`` are those of the eight scenarios in their order, empty while UNKNOWN; ``weights`` are shares of
+    the risk budget by strategy, the rest is cash.
+    """
+
+    scenario: Scenario
+    probabilities: tuple[float, ...]
+    weights: tuple[tuple[StrategyId, float], ...]
+    reason: str
+    ts_ns: Nanos
+
+
+class StrategyResult(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """What one strategy's virtual ledger earned in one instrument and one scenario since its last line.
+
+    Amounts in USDT, exact. ``price_pnl`` is at the reference prices and holds the change of open results; ``fees`` and
+    ``slippage`` are costs, positive; ``funding`` is the change of the wallet. The strategy ``netting`` is what internal
+    crosses saved, ``unassigned`` what no strategy asked for. The lines of all strategies add up to the book.
+    """
+
+    strategy: StrategyId
+    instrument: InstrumentId
+    scenario: Scenario
+    from_ns: Nanos
+    ts_ns: Nanos
+    price_pnl: Decimal
+    fees: Decimal
+    funding: Decimal
+    slippage: Decimal
+    turnover: Decimal
+    fills: int
+
+
 class Reason(Enum):
     """Why our own risk said no."""
 
