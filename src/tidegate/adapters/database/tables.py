@@ -6,8 +6,8 @@ session for a simulated one, whose ids begin anew. Stamps of the venue are ``tim
 ``recv_ns`` are ``bigint``; money and quantities are ``numeric`` without a scale, market data ``double precision``.
 
 Facts (fills, payments, lines of income) are only ever added. Orders, positions and cursors are states: the projector
-overwrites them in the transaction that moves its cursor. Only ``market_data`` and ``risk_metrics`` are partitioned (plain
-PostgreSQL) or hypertables (TimescaleDB); which, the migration decides before it creates them.
+overwrites them in the transaction that moves its cursor. Only ``market_data`` and ``risk_metrics`` are partitioned
+(plain PostgreSQL) or hypertables (TimescaleDB); which, the migration decides before it creates them.
 """
 
 from typing import Any
