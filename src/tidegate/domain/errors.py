@@ -37,6 +37,14 @@ class JournalError(TidegateError):
     """A journal is damaged, incomplete or of another format."""
 
 
+class DatabaseError(TidegateError):
+    """The database cannot be reached, or would not do as asked."""
+
+
+class ProjectionMoved(DatabaseError):
+    """Another projector wrote the same session in between; nothing of this batch is stored."""
+
+
 class VenueError(TidegateError):
     """The venue could not or would not do as asked."""
 
