@@ -20,6 +20,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from tidegate.app.config_database import DatabaseSettings, screen_password
 from tidegate.app.config_errors import by_cause, explain, location, sentence
 from tidegate.app.config_fields import Money, Parameter, Real, Section, Symbols, Whole
 from tidegate.app.config_live import KeySettings, LiveSettings, PositionSettings, StateSettings, VenueSettings
@@ -192,6 +193,7 @@ class Settings(Section):
     live: LiveSettings = LiveSettings()
     positions: PositionSettings = PositionSettings()
     state: StateSettings = StateSettings()
+    database: DatabaseSettings = DatabaseSettings()
     logging: LoggingSettings = LoggingSettings()
 
     @field_validator("timeframe")
@@ -242,9 +244,10 @@ class Settings(Section):
         return self.model_dump(mode="json", by_alias=True)
 
     def digest(self) -> str:
-        """SHA-256, in hex, of all that can change a result: not journal and log, nor places of data, keys and state."""
+        """SHA-256, in hex, of all that can change a result: not journal, log, database, places of data, keys, state."""
         content = self.as_dict()
         del content["journal"], content["logging"], content["data"]["dir"], content["keys"], content["state"]
+        del content["database"]
         return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
@@ -267,6 +270,7 @@ def load_settings(
     ]
     merged: dict[str, Any] = {}
     for layer in reversed(layers):
+        screen_password(layer.tree, layer.name, allowed=layer.name == "environment")
         merged = merge(merged, layer.tree)
     try:
         return Settings.model_validate(merged)

@@ -114,6 +114,7 @@ def test_defaults_are_the_documented_ones() -> None:
         "live": {"confirm": "", "fingerprint": "", "hosts": ["fapi.binance.com"]},
         "positions": {"adopt": []},
         "state": {"dir": None},
+        "database": {"url": "embedded", "tier": "auto", "dir": None, "pg_bin": None},
         "logging": {"level": "info", "format": "auto"},
     }
 
@@ -427,7 +428,13 @@ def test_any_text_as_a_file_is_refused_in_one_line(text: str) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"journal.dir": "x"}, {"journal.fsync": False}, {"logging.level": "debug"}, {"data.dir": "elsewhere"}],
+    [
+        {"journal.dir": "x"},
+        {"journal.fsync": False},
+        {"logging.level": "debug"},
+        {"data.dir": "elsewhere"},
+        {"database.url": "memory"},
+    ],
     ids=str,
 )
 def test_the_digest_does_not_see_what_changes_no_result(change: dict[str, object]) -> None:
