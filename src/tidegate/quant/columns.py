@@ -27,6 +27,11 @@ def spread_or_zero(value: float, mean: float) -> float:
     return 0.0 if value <= ZERO_SPREAD * max(1.0, abs(mean)) else value
 
 
+def finite_or_nan(value: float) -> float:
+    """``value``, or NaN when it has left float64: a figure is never infinite."""
+    return value if math.isfinite(value) else math.nan
+
+
 def skewness(returns: ArrayLike) -> float:
     """Third standardised moment, of the population: ``m3 / m2**1.5``; NaN without variance. Normal: 0."""
     return _standardised_moment(returns, 3)
