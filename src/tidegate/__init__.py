@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tidegate.domain.signals import Signal
     from tidegate.quant.indicators import ADX, ATR, EMA, MACD, RSI, SMA, Bollinger, Donchian, RealizedVol, ZScore
-    from tidegate.strategies.base import BaseStrategy, Feature, View, param
+    from tidegate.strategies.base import BaseStrategy, CrossSectionalStrategy, Feature, View, param
 
 __all__ = [
     "ADX",
     "ATR",
     "BaseStrategy",
     "Bollinger",
+    "CrossSectionalStrategy",
     "Donchian",
     "EMA",
     "Feature",
@@ -31,7 +32,7 @@ __all__ = [
 ]
 
 _HOMES = {"Signal": "tidegate.domain.signals"} | dict.fromkeys(
-    ("BaseStrategy", "Feature", "View", "param"), "tidegate.strategies.base"
+    ("BaseStrategy", "CrossSectionalStrategy", "Feature", "View", "param"), "tidegate.strategies.base"
 )
 
 

@@ -50,7 +50,7 @@ from tidegate.simulator.frictions import (
 )
 from tidegate.simulator.session import MarketSource, Session
 from tidegate.simulator.synthetic import DEFAULT_UNIVERSE, SyntheticMarket
-from tidegate.strategies.base import BaseStrategy
+from tidegate.strategies.base import Strategy
 
 _FOREVER_NS = 2**62
 _MS_NS = 1_000_000
@@ -103,7 +103,7 @@ def strategy_specs(settings: Settings) -> tuple[StrategySpec, ...]:
     return tuple(specs)
 
 
-def _rehearse(name: StrategyId, prototype: BaseStrategy) -> None:
+def _rehearse(name: StrategyId, prototype: Strategy) -> None:
     """Set a copy up and throw it away, so that a ``setup`` that raises is refused before anything runs."""
     try:
         prototype.fresh().prepare()

@@ -10,13 +10,20 @@ from types import ModuleType
 from zlib import crc32
 
 from tidegate.domain.errors import ConfigError
-from tidegate.strategies.base import BaseStrategy
+from tidegate.strategies.base import BaseStrategy, CrossSectionalStrategy, Strategy
 
-BUILT_IN = {"TrendFollowing": "tidegate.strategies.trend_following"}
+BUILT_IN = {
+    "TrendFollowing": "tidegate.strategies.trend_following",
+    "MeanReversion": "tidegate.strategies.mean_reversion",
+    "RangeTrading": "tidegate.strategies.range_trading",
+    "FundingArbitrage": "tidegate.strategies.funding_arbitrage",
+}
 """Strategies that need no module in front of their name."""
 
+_BASES = (Strategy, BaseStrategy, CrossSectionalStrategy)
 
-def load_strategy(class_path: str) -> type[BaseStrategy]:
+
+def load_strategy(class_path: str) -> type[Strategy]:
     """The class named ``TrendFollowing``, ``package.module:Class`` or ``folder/file.py:Class``.
 
     Modules are looked for on the import path and in the current folder. Raises ``ConfigError`` in one line: the module
@@ -33,7 +40,7 @@ def load_strategy(class_path: str) -> type[BaseStrategy]:
     if found is None:
         near = difflib.get_close_matches(name, _strategies(module), n=1, cutoff=0.0)
         raise ConfigError(f"{where} has no class {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
-    if not (inspect.isclass(found) and issubclass(found, BaseStrategy)):
+    if not (inspect.isclass(found) and issubclass(found, Strategy)):
         raise ConfigError(f"{class_path} is no subclass of tidegate.BaseStrategy")
     if inspect.isabstract(found):
         raise ConfigError(f"{class_path} has no decide method")
@@ -44,7 +51,7 @@ def _strategies(module: ModuleType) -> list[str]:
     return [
         name
         for name, value in vars(module).items()
-        if inspect.isclass(value) and issubclass(value, BaseStrategy) and value is not BaseStrategy
+        if inspect.isclass(value) and issubclass(value, Strategy) and value not in _BASES
     ]
 
 

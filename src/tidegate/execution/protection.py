@@ -1,7 +1,8 @@
 """Protective stops: every position has one at the venue, confirmed and of the right size.
 
 1. The level is the strategies' nearest stop, or the disaster stop at a fraction of the entry price.
-2. While the side is unchanged the level only tightens.
+2. While the side is unchanged the level only tightens; where several wishes share a position each brings a trail of
+   its own, and the level is the nearest of those that are still there.
 3. A new size or a tighter level places a new stop first; the old one is cancelled when the new one is confirmed,
    never the reverse. Stops carry quantity and reduce-only, so both may rest for a moment.
 4. A stop that the price has already passed is no stop: the position is closed at the market at once.
@@ -22,6 +23,9 @@ from tidegate.domain.orders import CancelOrder, OrderIntent, OrderType, Purpose,
 _SMALLEST_STEP_FRAC = 0.0005
 """A tighter level replaces the resting stop only when it is nearer by this share of the price: a stop that follows
 every wiggle would spend the venue's order limits on nothing."""
+
+_LOOSER_STEP_FRAC = 0.005
+"""A level further away replaces it only by this much: being a little too well protected is no reason to move."""
 
 
 class ProtectionSettings(msgspec.Struct, frozen=True):
@@ -71,9 +75,17 @@ class Protection:
         self._guards: dict[InstrumentId, Guard] = {}
 
     def review(
-        self, instrument: Instrument, qty: Decimal, entry_price: float | None, wish_stop: float | None, price: float
+        self,
+        instrument: Instrument,
+        qty: Decimal,
+        entry_price: float | None,
+        wish_stop: float | None,
+        price: float,
+        *,
+        trailed: bool = False,
     ) -> Protect:
-        """What the position needs now. ``price`` is the last one seen, ``wish_stop`` the strategies' nearest stop."""
+        """What the position needs now. ``price`` is the last one seen, ``wish_stop`` the strategies' nearest stop;
+        ``trailed`` says that it has been tightened already, wish by wish, and is taken as it is."""
         if not self.settings.enabled:
             return NOTHING
         guard = self._guards.setdefault(instrument.id, Guard())
@@ -85,7 +97,7 @@ class Protection:
             cancels = self._release(instrument.id, guard).cancels
             guard.side, guard.level = side, 0.0
         level = wish_stop if wish_stop is not None else entry_price * (1.0 - side * self.settings.disaster_stop_frac)
-        if guard.level == 0.0 or (level - guard.level) * side > 0.0:
+        if trailed or guard.level == 0.0 or (level - guard.level) * side > 0.0:
             guard.level = level
         if self._enough(guard, abs(qty), price):
             return Protect(cancels=cancels)
@@ -198,7 +210,8 @@ class Protection:
             size, at = guard.resting_qty, guard.resting_level
         else:
             return False
-        return size == qty and (guard.level - at) * guard.side <= _SMALLEST_STEP_FRAC * price
+        step = (guard.level - at) * guard.side  # backward only where the wish that was nearest has gone
+        return size == qty and -_LOOSER_STEP_FRAC * price <= step <= _SMALLEST_STEP_FRAC * price
 
     @staticmethod
     def _release(instrument: InstrumentId, guard: Guard) -> Protect:

@@ -23,7 +23,7 @@ from tidegate.domain.market import Bar
 from tidegate.quant.bars import BarTable
 from tidegate.quant.fold import COLUMNS, Floats, advance, scan
 from tidegate.quant.resample import Ints, Resampler
-from tidegate.strategies.base import BaseStrategy, Declaration, Feature
+from tidegate.strategies.base import Declaration, Feature, Strategy
 
 _WARM_BEFORE: Final = -1
 
@@ -179,7 +179,7 @@ class _Feed:
 
     __slots__ = ("_declarations", "_features", "_instrument", "_interval_ns", "_last_ns", "_pipeline", "_strategy")
 
-    def __init__(self, strategy: BaseStrategy, instrument: InstrumentId, interval_ns: int) -> None:
+    def __init__(self, strategy: Strategy, instrument: InstrumentId, interval_ns: int) -> None:
         self._strategy = strategy
         self._instrument = instrument
         self._interval_ns = interval_ns
@@ -226,7 +226,7 @@ class _Feed:
 class _StepFeed(_Feed):
     __slots__ = ("_row", "_ts", "_warm")
 
-    def __init__(self, strategy: BaseStrategy, instrument: InstrumentId, interval_ns: int) -> None:
+    def __init__(self, strategy: Strategy, instrument: InstrumentId, interval_ns: int) -> None:
         super().__init__(strategy, instrument, interval_ns)
         self._ts: Ints = np.zeros(1, dtype=np.int64)
         self._row: Floats = np.zeros((1, len(COLUMNS)))
@@ -253,7 +253,7 @@ class _StepFeed(_Feed):
 class StepFeeder:
     """Feeds bar by bar: live, and wherever bars are not known in advance."""
 
-    def attach(self, strategy: BaseStrategy, instrument: InstrumentId, interval_ns: int) -> FeatureFeed:
+    def attach(self, strategy: Strategy, instrument: InstrumentId, interval_ns: int) -> FeatureFeed:
         """Set the strategy up and return what keeps its features. The instance belongs to this one instrument.
 
         Raises ``RuntimeError`` when the instance is set up already, ``ValueError`` when a declared interval is no
@@ -265,7 +265,7 @@ class StepFeeder:
 class _ScanFeed(_Feed):
     __slots__ = ("_cursor", "_fast", "_rows", "_slow", "_start", "_table", "_ts", "_values", "_warm_from")
 
-    def __init__(self, strategy: BaseStrategy, instrument: InstrumentId, interval_ns: int) -> None:
+    def __init__(self, strategy: Strategy, instrument: InstrumentId, interval_ns: int) -> None:
         super().__init__(strategy, instrument, interval_ns)
         base = self._pipeline.clocks[0].nodes
         self._fast: tuple[Feature, ...] = tuple(feature for node in base for feature in node.features)
@@ -344,7 +344,7 @@ class ScanFeeder:
     def __init__(self) -> None:
         self._feeds: defaultdict[tuple[InstrumentId, int], list[_ScanFeed]] = defaultdict(list)
 
-    def attach(self, strategy: BaseStrategy, instrument: InstrumentId, interval_ns: int) -> FeatureFeed:
+    def attach(self, strategy: Strategy, instrument: InstrumentId, interval_ns: int) -> FeatureFeed:
         """As ``StepFeeder.attach``."""
         feed = _ScanFeed(strategy, instrument, interval_ns)
         self._feeds[instrument, interval_ns].append(feed)

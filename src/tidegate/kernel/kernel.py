@@ -175,7 +175,7 @@ class Kernel:
         match kind + colon:
             case str(kind) if kind == GRACE_TIMER:
                 if self._trading.barrier.give_up():
-                    self._trading.portfolio_step(out)
+                    self._trading.close_bars(out)
             case str(kind) if kind == SNAPSHOT_TIMER:
                 self._reconciling.on_unanswered(out)
             case str(kind) if kind == AGAIN_TIMER:
@@ -363,7 +363,7 @@ class Kernel:
         refusal = Refusal(event.instrument, STATUS, Reason.NOT_TRADING, "the contract is not traded any more")
         out: list[Command] = [Decision(None, event.instrument, event.ts_ns, None, ZERO, "delisted", refusal)]
         if self._trading.barrier.leave(event.instrument):
-            self._trading.portfolio_step(out)
+            self._trading.close_bars(out)
         return out
 
     def _on_feed_state(self, event: FeedState) -> Sequence[Command]:

@@ -75,7 +75,7 @@ class Reports:
         trading.marks.last.setdefault(fill.instrument, float(fill.price))
         protective = order is not None and order.approved.purpose is _PROTECTION
         if protective or fill.cause is not _ORDER:
-            trading.spend(desk, -fill.side.sign, out)
+            trading.spend(desk, -fill.side.sign, out, _level(order))
         if protective and order is not None:
             if order.open:
                 return out
@@ -119,7 +119,7 @@ class Reports:
         desk = trading.desks[fill.instrument]
         order = self._book(desk, fill, out)
         if (order is not None and order.approved.purpose is _PROTECTION) or fill.cause is not _ORDER:
-            trading.spend(desk, -fill.side.sign, out)
+            trading.spend(desk, -fill.side.sign, out, _level(order))
         if order is not None and not order.open:
             trading.protection.gone(fill.instrument, fill.id)
 
@@ -379,3 +379,9 @@ class Reports:
         for name, desk in self._trading.desks.items():
             if desk.retry_at_ns:
                 out.append(SetTimer(f"{RETRY_TIMER}{name}", max(now_ns, desk.retry_at_ns)))
+
+
+def _level(order: Order | None) -> float | None:
+    """Where a stop of ours was triggered."""
+    stop = order is not None and order.approved.purpose is _PROTECTION
+    return float(order.approved.trigger) if stop and order is not None and order.approved.trigger is not None else None

@@ -5,6 +5,7 @@ import msgspec
 from tidegate.domain.errors import InvariantBroken
 from tidegate.domain.ids import InstrumentId, Nanos, StrategyId
 from tidegate.domain.ledger import Ledger
+from tidegate.domain.market import Bar
 from tidegate.domain.messages import KernelSnapshot
 from tidegate.domain.orders import Order
 from tidegate.domain.signals import Signal
@@ -17,7 +18,7 @@ from tidegate.kernel.resolving import Doubt, Resolving
 from tidegate.kernel.trading import Trading
 from tidegate.portfolio.positions import Booked, Lines
 
-SNAPSHOT_VERSION = 2
+SNAPSHOT_VERSION = 3
 
 
 class _BarrierState(msgspec.Struct):
@@ -46,6 +47,16 @@ class _SlotState(msgspec.Struct):
     wish: Signal | None
     spent_side: int
     fault: str | None
+    trail: float | None
+    budget: float
+    bar: Bar | None
+
+
+class _MarksState(msgspec.Struct):
+    last: dict[InstrumentId, float]
+    mark: dict[InstrumentId, float]
+    funding: dict[InstrumentId, float]
+    funding_ns: dict[InstrumentId, Nanos]
 
 
 class _State(msgspec.Struct):
@@ -55,10 +66,11 @@ class _State(msgspec.Struct):
     venue_up: bool
     blind: bool
     lifecycle: LifecycleState
-    marks: dict[str, dict[InstrumentId, float]]
+    marks: _MarksState
     barrier: _BarrierState
     positions: _PositionsState
     wishes: list[_SlotState]
+    sections: dict[StrategyId, bytes | None]
     gate: _GateState
     blotter: list[Order]
     router: int
@@ -85,6 +97,7 @@ def dump(
         "barrier": trading.barrier.dump(),
         "positions": trading.positions.dump(),
         "wishes": trading.wishes.dump(),
+        "sections": trading.wishes.dump_sections(),
         "gate": trading.gate.dump(),
         "blotter": trading.blotter.dump(),
         "router": trading.router.dump(),
@@ -120,7 +133,8 @@ def load(
         raise InvariantBroken(f"the snapshot cannot be read: {error}") from error
     trading.now_ns, trading.venue_up, trading.blind = state.now_ns, state.venue_up, state.blind
     trading.lifecycle.load(state.lifecycle)
-    trading.marks.load(**state.marks)
+    marks = state.marks
+    trading.marks.load(marks.last, marks.mark, marks.funding, marks.funding_ns)
     trading.known_equity = None
     barrier, positions, desks = state.barrier, state.positions, trading.desks
     if whole:
@@ -149,6 +163,12 @@ def _load_wishes(state: _State, trading: Trading) -> None:
             raise InvariantBroken(f"the snapshot has a strategy {each.id} on {each.instrument}, we have none")
         slot.feed.load(each.feed)
         slot.wish, slot.spent_side, slot.fault = each.wish, each.spent_side, each.fault
+        slot.budget, slot.bar = each.budget, each.bar
         slot.restate()
+        slot.trail = each.trail
     if len(state.wishes) != sum(map(len, trading.wishes.slots.values())):
         raise InvariantBroken("the snapshot is of other strategies than are configured")
+    try:
+        trading.wishes.load_sections(state.sections)
+    except (KeyError, ValueError) as error:
+        raise InvariantBroken(f"the snapshot is of other strategies than are configured: {error}") from error

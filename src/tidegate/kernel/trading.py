@@ -26,7 +26,7 @@ from tidegate.kernel.lifecycle import Lifecycle, State
 from tidegate.kernel.marks import Marks
 from tidegate.kernel.settings import KernelSettings
 from tidegate.kernel.wishes import Feeder, Slot, StrategyManager, StrategySpec
-from tidegate.portfolio.construction import blend, worth_trading
+from tidegate.portfolio.construction import blend, nearest_stop, worth_trading
 from tidegate.portfolio.positions import PositionManager
 from tidegate.risk.gate import RiskGate, standard_rules
 from tidegate.risk.sizing import PositionSizer
@@ -84,6 +84,7 @@ class Trading:
         self.foreign_counted = (0.0, 0.0)
         self._alone = len(self.desks) == 1
         self.known_equity: float | None = None
+        self.regime: tuple[float, ...] = ()
 
     # ---- bars ---------------------------------------------------------------------------------------------------
 
@@ -98,35 +99,56 @@ class Trading:
         out: list[Command] = []
         decide = self.wishes.decide
         for slot in desk.slots:
-            if slot.feed.advance(bar) and decide(slot, self._view(desk, slot, bar)):
-                self._changed_wish(desk, slot, bar, out)
+            if not slot.feed.advance(bar):
+                continue
+            if slot.across:
+                slot.bar = bar
+            elif decide(slot, self._view(desk, slot, bar)):
+                self._changed_wish(desk, slot, bar.ts_ns, out)
         arrival = self.barrier.arrive(instrument, bar.ts_ns)
         if arrival is COMPLETE:
-            self.portfolio_step(out)
+            self.close_bars(out)
         elif arrival is FIRST:
             out.append(SetTimer(GRACE_TIMER, bar.ts_ns + self.settings.grace_ns))
         return out
 
-    def _view(self, desk: Desk, slot: Slot, bar: Bar) -> View:
+    def _view(self, desk: Desk, slot: Slot, bar: Bar, *, stale: bool = False) -> View:
         """What the strategy may know besides its features."""
         held = desk.holding
         funding = self.marks.funding.get(bar.instrument)
+        funding_ns = self.marks.funding_ns.get(bar.instrument, 0)
         if held.qty == 0.0:
-            return View(bar, 0.0, None, funding)
+            return View(bar, 0.0, None, funding, funding_ns, self.regime, stale)
         equity = self.known_equity
         if equity is None:
             equity = self.equity()
         scale = equity * slot.budget * self._gross_leverage
         position = held.qty * bar.close / scale if scale > 0.0 else 0.0
-        return View(bar, position, held.cost / held.qty, funding)
+        return View(bar, position, held.cost / held.qty, funding, funding_ns, self.regime, stale)
 
-    def _changed_wish(self, desk: Desk, slot: Slot, bar: Bar, out: list[Command]) -> None:
+    def _changed_wish(self, desk: Desk, slot: Slot, ts_ns: Nanos, out: list[Command]) -> None:
         desk.weight = None
         if slot.fault is not None:
-            out.append(Alert(Severity.CRITICAL, f"strategy {slot.id}", f"switched off: {slot.fault}", bar.ts_ns))
-            out.append(Decision(slot.id, bar.instrument, bar.ts_ns, Signal(0.0)))
+            out.append(Alert(Severity.CRITICAL, f"strategy {slot.id}", f"switched off: {slot.fault}", ts_ns))
+            out.append(Decision(slot.id, slot.instrument, ts_ns, Signal(0.0)))
         else:
-            out.append(Decision(slot.id, bar.instrument, bar.ts_ns, slot.wish))
+            out.append(Decision(slot.id, slot.instrument, ts_ns, slot.wish))
+
+    # ---- the close ----------------------------------------------------------------------------------------------
+
+    def close_bars(self, out: list[Command]) -> None:
+        """Every live instrument has closed the bar, or is not waited for any more: what looks at all of them, then the
+        portfolio step."""
+        close_ns = self.barrier.close_ns
+        for section in self.wishes.sections:
+            views = {
+                name: self._view(self.desks[name], slot, slot.bar, stale=slot.bar.ts_ns < close_ns)
+                for name, slot in section.slots.items()
+                if slot.bar is not None and not self.desks[name].delisted
+            }
+            for slot in self.wishes.decide_section(section, views):
+                self._changed_wish(self.desks[slot.instrument], slot, close_ns, out)
+        self.portfolio_step(out)
 
     # ---- the portfolio step -------------------------------------------------------------------------------------
 
@@ -294,8 +316,12 @@ class Trading:
         held = desk.holding
         if desk.weight is None:
             desk.weight = self._blend(desk)
-        stop = desk.weight.stop if desk.weight.conviction * held.qty > 0.0 else None
-        need = self.protection.review(desk.instrument, held.exact.qty, held.entry_price, stop, price)
+        shared = len(desk.slots) > 1
+        if shared:
+            stop = nearest_stop([(slot.standing.strength, slot.trail) for slot in desk.slots], held.qty)
+        else:
+            stop = desk.weight.stop if desk.weight.conviction * held.qty > 0.0 else None
+        need = self.protection.review(desk.instrument, held.exact.qty, held.entry_price, stop, price, trailed=shared)
         out.extend(need.cancels)
         if need.place is not None:
             self._place(desk, need.place, price, out)
@@ -363,11 +389,11 @@ class Trading:
         pieces = tuple(self.router.pieces(desk.instrument, (intent,)))
         self._carry_out(desk, Route(intents=pieces), self.view_now(desk), out)
 
-    def spend(self, desk: Desk, side: int, out: list[Command]) -> None:
+    def spend(self, desk: Desk, side: int, out: list[Command], level: float | None = None) -> None:
         """The stop was hit: the wishes that it protected are spent, nothing is aimed at until a new one comes, and
         what is under way to the old aim is called back, for it would open a position anew."""
         name = desk.instrument.id
-        self.wishes.spend(name, side)
+        self.wishes.spend(name, side, level)
         desk.weight = None
         if desk.aim != 0.0:
             working = self.blotter.working(name, Purpose.TARGET)

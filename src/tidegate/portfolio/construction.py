@@ -35,13 +35,18 @@ def blend(instrument: InstrumentId, wishes: Sequence[Wish], settings: PortfolioS
         net += wish.strength * wish.budget
         total += wish.budget
     conviction = net / total if total else 0.0
-    stop: float | None = None
-    if net:
-        sign = 1.0 if net > 0 else -1.0
-        for wish in wishes:
-            if wish.stop is not None and wish.strength * sign > 0 and (stop is None or (wish.stop - stop) * sign > 0):
-                stop = wish.stop
+    stop = nearest_stop([(wish.strength, wish.stop) for wish in wishes], net) if net else None
     return TargetWeight(instrument, net * settings.gross_leverage, conviction, stop)
+
+
+def nearest_stop(stops: Sequence[tuple[float, float | None]], net: float) -> float | None:
+    """Of ``(strength, stop)`` the nearest stop among those that agree with the side of ``net``: the highest of a long,
+    the lowest of a short."""
+    sign, nearest = (1.0 if net > 0.0 else -1.0), None
+    for strength, stop in stops:
+        if stop is not None and strength * sign > 0.0 and (nearest is None or (stop - nearest) * sign > 0.0):
+            nearest = stop
+    return nearest
 
 
 def worth_trading(held_qty: float, target_qty: float, settings: PortfolioSettings) -> bool:

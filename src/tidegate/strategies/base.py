@@ -23,7 +23,7 @@ from tidegate.quant.fold import Fold
 Value = int | float | bool | str
 """What a parameter can be."""
 
-_ASSIGNABLE: Final = frozenset({"memory", "_declarations", "_in_setup"})
+_ASSIGNABLE: Final = frozenset({"memory", "_declarations", "_in_setup", "_legs"})
 
 T = TypeVar("T", int, float, bool, str)
 
@@ -34,12 +34,17 @@ _KINDS: Final[dict[object, type[Value]]] = {k: k for k in (int, float, bool, str
 
 class View(msgspec.Struct, frozen=True, gc=False):
     """What a strategy may know when it decides, besides its features. ``position`` is a signed fraction of its budget;
-    ``entry_price`` is None when flat, ``funding_rate`` (of the last settlement) when none is known."""
+    ``entry_price`` is None when flat, ``funding_rate`` (of the last settlement, at ``funding_ts_ns``) when none is
+    known. ``regime`` holds the probabilities of the eight scenarios in the order of ``Scenario``, nothing while it is
+    unknown. ``stale`` says that the instrument has no bar for this close: the one shown is its last."""
 
     bar: Bar
     position: float = 0.0
     entry_price: float | None = None
     funding_rate: float | None = None
+    funding_ts_ns: Nanos = 0
+    regime: tuple[float, ...] = ()
+    stale: bool = False
 
     @property
     def instrument(self) -> InstrumentId:
@@ -163,11 +168,11 @@ def param(*, default: T, low: float | None = None, high: float | None = None) ->
 
 
 @dataclass_transform(kw_only_default=True, field_specifiers=(param,))
-class BaseStrategy(ABC):
-    """Subclass it, declare parameters with ``param``, features in ``setup`` and the wish in ``decide``.
+class Strategy(ABC):  # noqa: B024  the two ways to decide differ, and neither is the other
+    """What every strategy has: parameters declared with ``param``, features declared in ``setup``, and a memory.
 
-    One instance belongs to one instrument. Parameters are fixed for its life, and nothing but ``memory`` may be
-    assigned once it is set up: a strategy with path-dependent memory declares one field
+    The features of one instance belong to one instrument. Parameters are fixed for its life, and nothing but
+    ``memory`` may be assigned once it is set up: a strategy with path-dependent memory declares one field
     ``memory: MyMemory = MyMemory()`` with a ``msgspec.Struct`` of its own, of which every instance gets a fresh copy
     and which snapshots hold. Its constructor takes the parameters as keywords and raises ``TypeError`` for an unknown
     name or a wrong type, ``ValueError`` for a value out of bounds.
@@ -212,10 +217,6 @@ class BaseStrategy(ABC):
     def setup(self) -> None:
         """Declare features; called once, before the first bar."""
         return
-
-    @abstractmethod
-    def decide(self, view: View) -> Signal | None:
-        """The wish after this closed bar, or None to keep the last one. Called only when every feature is warm."""
 
     def feature(self, fold: Fold, *, on: Feature | None = None, every: str | None = None) -> Feature:
         """Declare a feature; legal inside ``setup`` only.
@@ -313,6 +314,43 @@ class BaseStrategy(ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.params().items())})"
+
+
+class BaseStrategy(Strategy):
+    """Subclass it, declare parameters with ``param``, features in ``setup`` and the wish in ``decide``.
+
+    One instance belongs to one instrument.
+    """
+
+    @abstractmethod
+    def decide(self, view: View) -> Signal | None:
+        """The wish after this closed bar, or None to keep the last one. Called only when every feature is warm."""
+
+
+class CrossSectionalStrategy(Strategy):
+    """Decides for all its instruments at once, when each has closed the bar or the wait for the missing ones is over.
+
+    Each instrument has an instance of its own, set up like any other, which keeps its features: ``self.leg(name)``.
+    The instance that decides is another one; its ``memory`` is the memory of the whole.
+    """
+
+    @abstractmethod
+    def decide(self, views: Mapping[InstrumentId, View]) -> Mapping[InstrumentId, Signal]:
+        """The wishes after this close; who is not named keeps the last one.
+
+        ``views`` holds the instruments whose features are all warm, those without a bar for this close as ``stale``.
+        """
+
+    def leg(self, instrument: InstrumentId) -> Self:
+        """The instance that keeps the features of one instrument. Raises ``KeyError`` when it does not trade it."""
+        legs: Mapping[InstrumentId, Self] = vars(self).get("_legs", {})
+        if instrument not in legs:
+            raise KeyError(f"{type(self).__name__} has no leg {instrument}; it has {' '.join(legs) or 'none'}")
+        return legs[instrument]
+
+    def lead(self, legs: Mapping[InstrumentId, Self]) -> None:
+        """Become the instance that decides over these legs: for the kernel."""
+        self._legs = dict(legs)
 
 
 def _find(feature: Feature, declarations: Sequence[Declaration], owner: str) -> tuple[int, int]:
