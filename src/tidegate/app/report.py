@@ -22,8 +22,9 @@ from typing import Any
 import numpy as np
 
 from tidegate.app.performance import DAYS_PER_YEAR, implausible, monthly_returns
-from tidegate.app.result import BacktestResult, RoundTrip
+from tidegate.app.result import BacktestResult
 from tidegate.domain.ids import Nanos
+from tidegate.domain.round_trips import RoundTrip
 from tidegate.quant.measures import drawdown_series
 
 ALL_TRADES = 500

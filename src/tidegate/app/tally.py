@@ -4,13 +4,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from tidegate.app.result import RoundTrip
 from tidegate.domain.account import FundingPaid
 from tidegate.domain.ids import ClientOrderId, InstrumentId, Nanos
-from tidegate.domain.ledger import CENT, EXACT, ROUNDED, ZERO
+from tidegate.domain.ledger import EXACT, ZERO
 from tidegate.domain.market import DAY_NS
 from tidegate.domain.messages import Command
-from tidegate.domain.orders import ApprovedOrder, FillCause, OrderFilled, Purpose
+from tidegate.domain.orders import ApprovedOrder, OrderFilled, Purpose
+from tidegate.domain.round_trips import RoundTrip, RoundTrips, exit_reason
 from tidegate.domain.signals import Decision
 
 YEAR_NS = 365 * DAY_NS
@@ -20,24 +20,6 @@ def plain(amount: Decimal) -> str:
     """A decimal number as text, without exponent or trailing zeros."""
     text = f"{amount.normalize(EXACT):f}"
     return "0" if text == "-0" else text
-
-
-@dataclass(slots=True)
-class _Open:
-    """A round trip in progress. Cash flows are signed: what selling brought less what buying took."""
-
-    side: int
-    opened_ns: Nanos
-    qty: Decimal = ZERO
-    max_qty: Decimal = ZERO
-    entry_qty: Decimal = ZERO
-    entry_cost: Decimal = ZERO
-    exit_qty: Decimal = ZERO
-    exit_cost: Decimal = ZERO
-    at_reference: Decimal = ZERO
-    slippage: Decimal = ZERO
-    fees: Decimal = ZERO
-    funding: Decimal = ZERO
 
 
 @dataclass(slots=True)
@@ -63,7 +45,7 @@ class Tally:
         self.equity: list[tuple[Nanos, Decimal]] = []
         self._capital = capital
         self._costs: dict[InstrumentId, _Costs] = {}
-        self._open: dict[InstrumentId, _Open] = {}
+        self._trips = RoundTrips()
         self._purposes: dict[ClientOrderId, Purpose] = {}
         self._first_ns: Nanos = 0
         self._last_ns: Nanos = 0
@@ -91,9 +73,7 @@ class Tally:
     def _funded(self, paid: FundingPaid) -> None:
         costs = self._costs.setdefault(paid.instrument, _Costs())
         costs.funding = EXACT.add(costs.funding, paid.amount)
-        trip = self._open.get(paid.instrument)
-        if trip is not None:
-            trip.funding = EXACT.add(trip.funding, paid.amount)
+        self._trips.funded(paid.instrument, paid.amount)
 
     def fill(self, fill: OrderFilled) -> None:
         """Take in an execution; it is worked up at the end, outside the run."""
@@ -108,7 +88,9 @@ class Tally:
         costs.notional = EXACT.fma(fill.qty, fill.price, costs.notional)
         costs.fees = EXACT.add(costs.fees, fill.fee)
         costs.slippage = EXACT.add(costs.slippage, slippage)
-        self._round_trips(fill, reference)
+        trade = self._trips.fill(fill, fill.fee, exit_reason(fill, self._purposes.get(fill.id)))
+        if trade is not None:
+            self.trades.append(trade)
 
     def mark_equity(self, ts_ns: Nanos, equity: Decimal) -> None:
         """The equity at a UTC midnight."""
@@ -167,67 +149,6 @@ class Tally:
                 "win_rate": sum(trip.net > 0 for trip in trips) / len(trips) if trips else None,
             }
         return rows
-
-    # ---- round trips --------------------------------------------------------------------------------------------
-
-    def _round_trips(self, fill: OrderFilled, reference: Decimal) -> None:
-        """Add a fill to the trip in progress; one that goes through zero ends a trip and begins the next."""
-        trip = self._open.get(fill.instrument)
-        if trip is None:
-            trip = self._open[fill.instrument] = _Open(fill.side.sign, fill.ts_ns)
-        sign = fill.side.sign
-        if sign == trip.side:
-            self._add(trip, fill, reference, fill.qty, fill.fee)
-            return
-        closing = min(fill.qty, trip.qty)
-        fee = fill.fee
-        if closing < fill.qty:
-            fee = ROUNDED.quantize(ROUNDED.divide(ROUNDED.multiply(fill.fee, closing), fill.qty), CENT)
-        self._add(trip, fill, reference, closing, fee)
-        if trip.qty == 0:
-            self.trades.append(self._closed(trip, fill))
-            del self._open[fill.instrument]
-        if closing < fill.qty:
-            rest = _Open(sign, fill.ts_ns)
-            self._add(rest, fill, reference, fill.qty - closing, EXACT.subtract(fill.fee, fee))
-            self._open[fill.instrument] = rest
-
-    @staticmethod
-    def _add(trip: _Open, fill: OrderFilled, reference: Decimal, qty: Decimal, fee: Decimal) -> None:
-        sign = fill.side.sign
-        if sign == trip.side:
-            trip.qty += qty
-            trip.max_qty = max(trip.max_qty, trip.qty)
-            trip.entry_qty += qty
-            trip.entry_cost = EXACT.fma(qty, fill.price, trip.entry_cost)
-        else:
-            trip.qty -= qty
-            trip.exit_qty += qty
-            trip.exit_cost = EXACT.fma(qty, fill.price, trip.exit_cost)
-        trip.at_reference = EXACT.fma(-sign * qty, reference, trip.at_reference)
-        trip.slippage = EXACT.fma(sign * qty, EXACT.subtract(fill.price, reference), trip.slippage)
-        trip.fees = EXACT.add(trip.fees, fee)
-
-    def _closed(self, trip: _Open, fill: OrderFilled) -> RoundTrip:
-        return RoundTrip(
-            fill.instrument,
-            trip.side,
-            trip.opened_ns,
-            fill.ts_ns,
-            trip.max_qty,
-            ROUNDED.quantize(ROUNDED.divide(trip.entry_cost, trip.entry_qty), CENT),
-            ROUNDED.quantize(ROUNDED.divide(trip.exit_cost, trip.exit_qty), CENT),
-            trip.at_reference,
-            trip.slippage,
-            trip.fees,
-            trip.funding,
-            self._reason(fill),
-        )
-
-    def _reason(self, fill: OrderFilled) -> str:
-        if fill.cause is not FillCause.ORDER:
-            return fill.cause.name.lower()
-        return self._purposes.get(fill.id, Purpose.TARGET).name.lower()
 
 
 def _sum(amounts: Iterable[Decimal]) -> Decimal:

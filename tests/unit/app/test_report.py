@@ -15,9 +15,10 @@ import pytest
 from tidegate.app import report
 from tidegate.app.performance import summarise
 from tidegate.app.report import write_report
-from tidegate.app.result import BacktestResult, RoundTrip
+from tidegate.app.result import BacktestResult
 from tidegate.domain.ids import InstrumentId
 from tidegate.domain.market import DAY_NS, HOUR_NS
+from tidegate.domain.round_trips import RoundTrip
 
 START_NS = int(datetime(2021, 3, 10, tzinfo=UTC).timestamp()) * 1_000_000_000
 PRICES = {"BTCUSDT": 42_000.0, "ETHUSDT": 2_600.0, "SOLUSDT": 95.0}

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tidegate.app.result import RoundTrip
 from tidegate.app.tally import Tally, plain
 from tidegate.domain.account import FundingPaid
 from tidegate.domain.ids import ClientOrderId, InstrumentId
 from tidegate.domain.market import DAY_NS
 from tidegate.domain.orders import FillCause, OrderFilled, Side
+from tidegate.domain.round_trips import RoundTrip
 
 BTC, ETH = InstrumentId("BTCUSDT"), InstrumentId("ETHUSDT")
 CAPITAL = Decimal(10_000)
