@@ -5,6 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.databases import database, plain_database, postgres_url, timescale_database, timescale_url
+
+__all__ = ["database", "plain_database", "postgres_url", "shared", "timescale_database", "timescale_url"]
+
 ROOT = Path(__file__).resolve().parents[1]
 
 

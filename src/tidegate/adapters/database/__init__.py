@@ -1,0 +1,1 @@
+"""PostgreSQL: the embedded server; TimescaleDB where the server has it."""
