@@ -60,6 +60,13 @@ def _may(name: str, kind: Any) -> Column[Any]:
     return Column(name, kind, nullable=True)
 
 
+schema_tier = Table(
+    "schema_tier",
+    metadata,
+    _must("tier", Text),  # plain, apache or timescale: what the first migration found
+    Column("one", Boolean, primary_key=True, server_default=text("true")),  # there is one row
+)
+
 sessions = Table(
     "sessions",
     metadata,
