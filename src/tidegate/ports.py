@@ -8,7 +8,17 @@ from tidegate.domain.account import AccountSnapshot
 from tidegate.domain.ids import InstrumentId, ModelId, Nanos
 from tidegate.domain.instrument import Instrument
 from tidegate.domain.market import BarSpec, FundingRate, MarketEvent
-from tidegate.domain.messages import Alert, ExecutionReport, ModelFitted, Record, SetTimer, Subscription, TakeSnapshot, TimerFired
+from tidegate.domain.messages import (
+    Alert,
+    ExecutionReport,
+    FitModel,
+    ModelFitted,
+    Record,
+    SetTimer,
+    Subscription,
+    TakeSnapshot,
+    TimerFired,
+)
 from tidegate.domain.orders import AmendOrder, ApprovedOrder, CancelOrder, QueryOrder
 from tidegate.quant.bars import BarTable
 
@@ -120,6 +130,14 @@ class HistorySource(Protocol):
 
     def marks(self, instrument: InstrumentId, start_ns: Nanos, end_ns: Nanos) -> Iterator[BarTable]:
         """Mark price bars that open in ``[start_ns, end_ns)``; nothing when none is stored."""
+        ...
+
+
+class ModelWorker(Protocol):
+    """Fits models away from the loop. The same request gives the same parameters, wherever it is fitted."""
+
+    async def fit(self, request: FitModel) -> bytes:
+        """The parameters, in the model's own encoding. Raises ``ModelError``."""
         ...
 
 

@@ -195,7 +195,11 @@ def methods(cls: ast.ClassDef) -> set[tuple[str, ...]]:
 def implementations() -> dict[str, list[str]]:
     """The classes of the package that have every method of a port, by port."""
     modules = dict(sources())
-    ports = {node.name: methods(node) for node in modules.pop("ports.py").body if isinstance(node, ast.ClassDef)}
+    ports = {
+        node.name: methods(node)
+        for node in modules.pop("ports.py").body
+        if isinstance(node, ast.ClassDef) and any(getattr(base, "id", "") == "Protocol" for base in node.bases)
+    }
     found: dict[str, list[str]] = {port: [] for port in ports}
     for tree in modules.values():
         for node in ast.walk(tree):

@@ -6,9 +6,11 @@ that it can again, is for the venue to say: one request that failed does not kno
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 from tidegate.domain.errors import (
+    ModelError,
     NotAuthorised,
     OrderNotSent,
     OrderOutcomeUnknown,
@@ -24,6 +26,7 @@ from tidegate.domain.messages import (
     Event,
     FitModel,
     Halt,
+    ModelFitted,
     NotPlaced,
     SetTimer,
     Severity,
@@ -41,7 +44,7 @@ from tidegate.domain.orders import (
     RejectCause,
 )
 from tidegate.domain.signals import Decision, RegimeChanged, StrategyResult
-from tidegate.ports import Clock, ExecutionVenue, Timers
+from tidegate.ports import Clock, ExecutionVenue, ModelWorker, Timers
 
 Request = ApprovedOrder | AmendOrder | CancelOrder | QueryOrder | TakeSnapshot
 Post = Callable[[Event], None]
@@ -59,9 +62,15 @@ class Dispatcher:
     """
 
     def __init__(
-        self, venue: ExecutionVenue, timers: Timers, clock: Clock, post: Post, on_alert: OnAlert = _ignore
+        self,
+        venue: ExecutionVenue,
+        timers: Timers,
+        clock: Clock,
+        post: Post,
+        on_alert: OnAlert = _ignore,
+        worker: ModelWorker | None = None,
     ) -> None:
-        self._venue, self._timers, self._clock = venue, timers, clock
+        self._venue, self._timers, self._clock, self._worker = venue, timers, clock, worker
         self._post, self._on_alert = post, on_alert
         self._requests: set[asyncio.Task[None]] = set()
         self._fatal: BaseException | None = None
@@ -83,6 +92,8 @@ class Dispatcher:
                 case Halt():
                     self.halted = self.halted or command
                     self._on_alert(Alert(Severity.CRITICAL, "halt", command.reason, command.ts_ns))
+                case FitModel() if self._worker is not None:
+                    self._start(self._fit(command, self._worker))
                 case FitModel():
                     text = f"no worker fits models here: {command.model} keeps its parameters"
                     self._on_alert(Alert(Severity.WARNING, "model", text, self._clock.now_ns()))
@@ -100,7 +111,10 @@ class Dispatcher:
         await self.drained()
 
     def _begin(self, request: Request) -> None:
-        task = asyncio.get_running_loop().create_task(self._carry_out(request))
+        self._start(self._carry_out(request))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._requests.add(task)
         task.add_done_callback(self._done)
 
@@ -119,6 +133,16 @@ class Dispatcher:
             self._failure(request, error)
         except VenueError as error:
             self._failure(request, error)
+
+    async def _fit(self, request: FitModel, worker: ModelWorker) -> None:
+        """Have a model fitted. Without an answer the kernel keeps the parameters it has, and says so itself."""
+        try:
+            parameters = await worker.fit(request)
+        except ModelError as error:
+            self._on_alert(Alert(Severity.WARNING, "model", f"{request.model}: {error}", self._clock.now_ns()))
+            return
+        now_ns = self._clock.now_ns()
+        self._post(ModelFitted(request.model, request.activation_ns, parameters, now_ns, now_ns))
 
     async def _sent(self, request: Request) -> None:
         match request:

@@ -45,6 +45,10 @@ class ProjectionMoved(DatabaseError):
     """Another projector wrote the same session in between; nothing of this batch is stored."""
 
 
+class ModelError(TidegateError):
+    """A model could not be fitted."""
+
+
 class VenueError(TidegateError):
     """The venue could not or would not do as asked."""
 

@@ -178,6 +178,9 @@ class Strategy(ABC):  # noqa: B024  the two ways to decide differ, and neither i
     name or a wrong type, ``ValueError`` for a value out of bounds.
     """
 
+    style: ClassVar[str] = "own"
+    """Its column in the matrix of scenarios: trend, mean_reversion, range, funding, or one of its own."""
+
     _parameters: ClassVar[dict[str, Parameter]] = {}
     _blank_memory: ClassVar[msgspec.Struct | None] = None
 
