@@ -39,6 +39,10 @@ def views(draw: st.DrawFn) -> RiskView:
         recent_orders=draw(st.integers(0, 12)),
         reducing_only=draw(st.booleans()),
         held_or_ordered=draw(st.sampled_from([float(held), float(held) + 1.5, 0.0])),
+        no_new_risk=draw(st.sampled_from([False, False, True])),
+        daily_volatility=draw(st.sampled_from([0.0, 0.0, 0.03, 0.5])),
+        book_var_frac=draw(st.sampled_from([0.0, 0.01, 0.05])),
+        book_correlation=draw(st.none() | st.floats(-1.0, 1.0)),
     )
 
 
@@ -85,6 +89,8 @@ def check_order(order: ApprovedOrder, view: RiskView, limits: RiskLimits) -> Non
     within = abs(after) <= abs(view.held_or_ordered) * (1 + 1e-9) and after * view.held_or_ordered >= -1e-9
     if not within:
         assert not view.reducing_only
+        assert not view.no_new_risk
+        check_var(after, view, limits)
         assert abs(after) * view.price <= limits.max_position_pct * view.equity * (1 + 1e-6)
         assert abs(after) * view.price + view.other_notional <= limits.max_leverage * view.equity * (1 + 1e-6)
         assert limits.allow_short or after >= 0.0
@@ -106,6 +112,17 @@ def check_distance(qty: float, view: RiskView, limits: RiskLimits) -> None:
     )
     if price is not None:
         assert (view.price - price) * side / view.price >= limits.min_liquidation_distance * (1 - 1e-6)
+
+
+def check_var(qty: float, view: RiskView, limits: RiskLimits) -> None:
+    """The variance of the book with the position, as a sum, and both limits on its square root."""
+    if view.daily_volatility == 0.0:
+        return
+    own = 1.644854 * view.daily_volatility * abs(qty) * view.price / view.equity
+    rho = 1.0 if view.book_correlation is None else view.book_correlation * (1 if qty > 0 else -1)
+    book = (own**2 + 2 * rho * own * view.book_var_frac + view.book_var_frac**2) ** 0.5
+    assert book <= limits.var_daily_pct * (1 + 1e-5)
+    assert book * 2.062713 / 1.644854 <= limits.cvar_daily_pct * (1 + 1e-5)
 
 
 @settings(max_examples=400, deadline=None)
@@ -134,7 +151,7 @@ def test_no_rule_enlarges_or_flips_a_target(qty: int, view: RiskView, limits: Ri
     assert target.qty % view.instrument.step == 0
     assert (target == wanted) or refusal is not None
     held = view.held_qty
-    if view.reducing_only:
+    if view.reducing_only or view.no_new_risk:
         assert abs(target.qty) <= abs(held)
         assert target.qty * held >= 0
     value = abs(float(target.qty)) * view.price

@@ -98,6 +98,8 @@ class Reason(Enum):
     NOT_TRADING = "NOT_TRADING"
     NO_PRICE = "NO_PRICE"
     STATE = "STATE"
+    DRAWDOWN = "DRAWDOWN"
+    VALUE_AT_RISK = "VALUE_AT_RISK"
 
 
 class Refusal(msgspec.Struct, frozen=True, gc=False, tag=True):

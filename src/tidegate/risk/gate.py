@@ -19,6 +19,7 @@ from tidegate.domain.market import MINUTE_NS, SECOND_NS
 from tidegate.domain.orders import AmendOrder, ApprovedOrder, OrderIntent, Purpose, TimeInForce
 from tidegate.domain.signals import Refusal, TargetPosition
 from tidegate.risk.rules.concentration import ConcentrationRule
+from tidegate.risk.rules.drawdown import DrawdownRule
 from tidegate.risk.rules.leverage import LeverageRule
 from tidegate.risk.rules.liquidation import LiquidationRule
 from tidegate.risk.rules.notional import NotionalRule
@@ -26,6 +27,7 @@ from tidegate.risk.rules.order_rate import OrderRateRule
 from tidegate.risk.rules.price_collar import PriceCollarRule
 from tidegate.risk.rules.short import ShortRule
 from tidegate.risk.rules.state import StateRule
+from tidegate.risk.rules.value_at_risk import ValueAtRiskRule
 from tidegate.risk.view import PASS, OrderRule, Pass, Refuse, Resize, RiskLimits, RiskView, Rule, increases
 
 ORDER_LIFE_NS = 5 * SECOND_NS
@@ -36,9 +38,10 @@ _LOOKS_AWAY = OrderRule.on_target
 
 def standard_rules(limits: RiskLimits) -> tuple[Rule, ...]:
     """The rules of the house, in the order in which they are asked."""
-    rules: list[Rule] = [StateRule(), PriceCollarRule(limits.price_collar_frac)]
+    rules: list[Rule] = [StateRule(), DrawdownRule(), PriceCollarRule(limits.price_collar_frac)]
     rules += [ConcentrationRule(limits.max_position_pct), LeverageRule(limits.max_leverage)]
     rules += [LiquidationRule(limits.min_liquidation_distance)]
+    rules += [ValueAtRiskRule(limits.var_daily_pct, limits.cvar_daily_pct)]
     if not limits.allow_short:
         rules.append(ShortRule())
     rules += [NotionalRule(), OrderRateRule(limits.max_orders_per_minute)]
@@ -76,7 +79,7 @@ class RiskGate:
 
     def approve(self, intent: OrderIntent, view: RiskView) -> ApprovedOrder | Refusal:
         """The order, sendable, or why it is not."""
-        refusal = self._object(intent, view)
+        refusal = self.objection(intent, view)
         if refusal is not None:
             return refusal
         self._sequence += 1
@@ -115,7 +118,7 @@ class RiskGate:
             order.reduce_only,
             order.position_side,
         )
-        refusal = self._object(intent, view)
+        refusal = self.objection(intent, view)
         return refusal or AmendOrder(order.id, order.instrument, qty, limit, trigger)
 
     @staticmethod
@@ -154,7 +157,8 @@ class RiskGate:
     def load(self, sequence: int, recent: list[Nanos]) -> None:
         self._sequence, self._recent = sequence, deque(recent)
 
-    def _object(self, intent: OrderIntent, view: RiskView) -> Refusal | None:
+    def objection(self, intent: OrderIntent, view: RiskView) -> Refusal | None:
+        """The first rule that refuses the order, or ``None``; nothing is counted and nothing made."""
         grows = increases(intent, view)
         for rule in self._rules:
             if rule.growth_only and not grows:

@@ -13,7 +13,12 @@ from tidegate.domain.signals import Reason, TargetPosition
 
 
 class RiskLimits(msgspec.Struct, frozen=True):
-    """The limits in force. The ``_pct`` names are the roadmap's and hold fractions (0.25 is 25 %)."""
+    """The limits in force. The ``_pct`` names are the roadmap's and hold fractions (0.25 is 25 %).
+
+    ``var_daily_pct`` and ``cvar_daily_pct`` bound the loss of one day in the worst 5 % of days, as a fraction of
+    equity; ``target_volatility`` is annual, of the whole book; ``kelly_fraction`` is the multiple of the shrunk Kelly
+    fraction.
+    """
 
     initial_capital_usdt: float = 10_000.0
     allow_short: bool = True
@@ -22,6 +27,13 @@ class RiskLimits(msgspec.Struct, frozen=True):
     min_liquidation_distance: float = 0.30
     max_orders_per_minute: int = 300
     price_collar_frac: float = 0.05
+    var_daily_pct: float = 0.02
+    cvar_daily_pct: float = 0.03
+    max_drawdown_pct: float = 0.12
+    max_consecutive_loss_days: int = 7
+    kelly_fraction: float = 0.25
+    target_volatility: float = 0.10
+    max_daily_loss_pct: float = 0.03
 
 
 class RiskView(msgspec.Struct, frozen=True, gc=False):
@@ -37,6 +49,11 @@ class RiskView(msgspec.Struct, frozen=True, gc=False):
     recent_orders: int  # orders approved in the last minute
     reducing_only: bool  # no new risk for this instrument
     held_or_ordered: float = 0.0  # signed: the position once all working orders are filled
+    no_new_risk: bool = False  # the risk controller's word for the whole book
+    risk_reason: str = ""  # and why
+    daily_volatility: float = 0.0  # of the instrument, a fraction; 0 when it is not known
+    book_var_frac: float = 0.0  # one-day 95 % VaR of the other positions, a fraction of equity
+    book_correlation: float | None = None  # of the instrument's return with their P&L; not known counts as alike
 
 
 class Pass(msgspec.Struct, frozen=True, gc=False):
@@ -94,6 +111,17 @@ class OrderRule:
 
 
 Rules = Sequence[Rule]
+
+
+def within_held(target: TargetPosition, view: RiskView) -> bool:
+    """True when aiming at the target can only leave what is held, or less of it."""
+    held = view.held_qty
+    return abs(target.qty) <= abs(held) and target.qty * held >= 0
+
+
+def kept_of_held(target: TargetPosition, view: RiskView) -> Decimal:
+    """What a target that may not grow becomes: what is held, or nothing where it wants the other side."""
+    return view.held_qty if target.qty * view.held_qty > 0 else Decimal(0)
 
 
 def increases(intent: OrderIntent, view: RiskView) -> bool:

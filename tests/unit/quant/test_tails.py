@@ -175,4 +175,4 @@ def test_the_simulated_statistic_is_zero_on_average() -> None:
     var, cvar = sigma * historical_var(pool, 0.05), sigma * conditional_var(pool, 0.05)
     random = np.random.default_rng(12)
     seen = [shortfall_statistic(sigma * random.choice(pool, 400), var, cvar, 0.05) for _ in range(400)]
-    assert np.mean(seen) == pytest.approx(0.0, abs=3 * np.std(seen) / 20)
+    assert np.mean(seen) == pytest.approx(0.0, abs=3 * float(np.std(seen)) / 20)

@@ -11,6 +11,7 @@ from tidegate.domain.orders import OrderIntent, OrderType, Purpose, Side
 from tidegate.domain.signals import Reason, Refusal, TargetPosition
 from tidegate.risk.gate import RiskGate
 from tidegate.risk.rules.concentration import ConcentrationRule
+from tidegate.risk.rules.drawdown import DrawdownRule
 from tidegate.risk.rules.leverage import LeverageRule
 from tidegate.risk.rules.liquidation import LiquidationRule
 from tidegate.risk.rules.notional import NotionalRule
@@ -18,6 +19,7 @@ from tidegate.risk.rules.order_rate import OrderRateRule
 from tidegate.risk.rules.price_collar import PriceCollarRule
 from tidegate.risk.rules.short import ShortRule
 from tidegate.risk.rules.state import StateRule
+from tidegate.risk.rules.value_at_risk import CVAR_SIGMAS, VAR_SIGMAS, ValueAtRiskRule, most_weight, var_limit
 from tidegate.risk.view import PASS, Refuse, Resize, RiskView, Rule, increases
 
 BLANK = RiskView(contract(min_qty="0.002"), 0, 100.0, 1_000.0, Decimal(0), 0.0, 0.0, 0, False)
@@ -37,6 +39,8 @@ def order(qty: str, side: Side = Side.BUY, kind: OrderType = OrderType.MARKET, *
 def target(qty: str) -> TargetPosition:
     return TargetPosition(contract().id, Decimal(qty))
 
+
+FOUR = 0.04 / VAR_SIGMAS
 
 CASES: list[tuple[Rule, OrderIntent, RiskView, Reason | None]] = [
     (ConcentrationRule(0.5), order("5"), view(), None),
@@ -83,6 +87,33 @@ CASES: list[tuple[Rule, OrderIntent, RiskView, Reason | None]] = [
     (StateRule(), order("1", Side.SELL), view(held_qty=1, reducing_only=True), None),
     (StateRule(), order("1.001", Side.SELL), view(held_qty=1, reducing_only=True), Reason.STATE),
     (StateRule(), order("1", reduce_only=True), view(reducing_only=True), None),
+    (DrawdownRule(), order("1"), view(), None),
+    (DrawdownRule(), order("1"), view(no_new_risk=True), Reason.DRAWDOWN),
+    (DrawdownRule(), order("1", Side.SELL), view(held_qty=1, no_new_risk=True), None),
+    (DrawdownRule(), order("1.001", Side.SELL), view(held_qty=1, no_new_risk=True), Reason.DRAWDOWN),
+    (DrawdownRule(), order("1", reduce_only=True), view(no_new_risk=True), None),
+    # 1,000 of equity at 2 % VaR, a price of 100 and a volatility whose 5 % quantile is 4 %: half of the equity
+    (ValueAtRiskRule(0.02, 0.9), order("999"), view(), None),
+    (ValueAtRiskRule(0.02, 0.9), order("5"), view(daily_volatility=FOUR), None),
+    (ValueAtRiskRule(0.02, 0.9), order("5.001"), view(daily_volatility=FOUR), Reason.VALUE_AT_RISK),
+    (ValueAtRiskRule(0.9, 0.025), order("5"), view(daily_volatility=0.05 / CVAR_SIGMAS), None),
+    (ValueAtRiskRule(0.9, 0.025), order("5.001"), view(daily_volatility=0.05 / CVAR_SIGMAS), Reason.VALUE_AT_RISK),
+    (ValueAtRiskRule(0.02, 0.9), order("1"), view(daily_volatility=FOUR, book_var_frac=0.016), None),
+    (
+        ValueAtRiskRule(0.02, 0.9),
+        order("1.001"),
+        view(daily_volatility=FOUR, book_var_frac=0.016),
+        Reason.VALUE_AT_RISK,
+    ),
+    (
+        ValueAtRiskRule(0.02, 0.9),
+        order("3"),
+        view(daily_volatility=FOUR, book_var_frac=0.016, book_correlation=0.0),
+        None,
+    ),
+    (ValueAtRiskRule(0.02, 0.9), order("9", Side.SELL), view(daily_volatility=FOUR, held_qty=9), None),
+    (ValueAtRiskRule(0.02, 0.9), order("0.01"), view(daily_volatility=float("nan")), Reason.VALUE_AT_RISK),
+    (ValueAtRiskRule(0.02, 0.9), order("0.01"), view(daily_volatility=0.01, equity=-5.0), Reason.VALUE_AT_RISK),
 ]
 
 
@@ -108,6 +139,18 @@ TARGETS: list[tuple[Rule, str, RiskView, str | Reason]] = [
     (StateRule(), "2", view(held_qty=1, reducing_only=True), "1"),
     (StateRule(), "0.5", view(held_qty=1, reducing_only=True), "0.5"),
     (StateRule(), "-1", view(held_qty=1, reducing_only=True), "0"),
+    (DrawdownRule(), "1", view(), "1"),
+    (DrawdownRule(), "1", view(no_new_risk=True), "0"),
+    (DrawdownRule(), "2", view(held_qty=1, no_new_risk=True), "1"),
+    (DrawdownRule(), "0.5", view(held_qty=1, no_new_risk=True), "0.5"),
+    (DrawdownRule(), "-1", view(held_qty=1, no_new_risk=True), "0"),
+    (ValueAtRiskRule(0.02, 0.9), "50", view(), "50"),
+    (ValueAtRiskRule(0.02, 0.9), "50", view(daily_volatility=FOUR), "5"),
+    (ValueAtRiskRule(0.02, 0.9), "-50", view(daily_volatility=FOUR), "-5"),
+    (ValueAtRiskRule(0.02, 0.9), "8", view(daily_volatility=FOUR, held_qty=8), "8"),
+    (ValueAtRiskRule(0.02, 0.9), "9", view(daily_volatility=FOUR, held_qty=8), "8"),
+    (ValueAtRiskRule(0.02, 0.9), "-9", view(daily_volatility=FOUR, held_qty=8), "-5"),
+    (ValueAtRiskRule(0.02, 0.9), "9", view(daily_volatility=FOUR, held_qty=2), "5"),
     (PriceCollarRule(0.05), "1", view(price=0.0), Reason.NO_PRICE),
     (PriceCollarRule(0.05), "1", view(), "1"),
     (NotionalRule(), "0.00001", view(), "0.00001"),
@@ -152,3 +195,29 @@ def test_the_distance_rule_cuts_to_what_it_lets_through() -> None:
 def test_what_increases(qty: str, side: Side, held: int, answer: bool) -> None:
     assert increases(order(qty, side), view(held_qty=held)) is answer
     assert not increases(order(qty, side, reduce_only=True), view(held_qty=held))
+
+
+@pytest.mark.parametrize("rho", [-1.0, -0.4, 0.0, 0.7, 1.0])
+@pytest.mark.parametrize("side", [1, -1])
+def test_the_largest_position_makes_the_book_as_risky_as_the_limit(rho: float, side: int) -> None:
+    volatility, book = 0.03, 0.012
+    own = VAR_SIGMAS * volatility * most_weight(0.02, volatility, side, book, rho)
+    assert own > 0.0
+    assert (book**2 + 2 * side * rho * book * own + own**2) ** 0.5 == pytest.approx(0.02)
+
+
+def test_what_cannot_be_known_is_no_permission() -> None:
+    nan = float("nan")
+    for wrong in (
+        (nan, 1, 0.0, 0.0),
+        (0.02, 1, nan, 0.0),
+        (0.02, 1, 0.0, nan),
+        (-0.02, 1, 0.0, 0.0),
+        (0.02, 1, 0.0, 1.1),
+    ):
+        assert most_weight(0.02, *wrong) != most_weight(0.02, *wrong)
+    assert most_weight(0.02, 0.0) == float("inf")
+    assert most_weight(0.02, 0.03, 1, 0.05, 0.0) == 0.0
+    assert most_weight(0.02, 0.03, -1, 0.01) == most_weight(0.02, 0.03, 1, 0.01, 1.0)
+    assert var_limit(0.02, 0.03) == 0.02
+    assert var_limit(0.02, 0.02) == pytest.approx(0.02 * VAR_SIGMAS / CVAR_SIGMAS)

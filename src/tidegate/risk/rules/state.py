@@ -1,10 +1,8 @@
 """No new risk where none is allowed now."""
 
-from decimal import Decimal
-
 from tidegate.domain.orders import OrderIntent
 from tidegate.domain.signals import Reason, TargetPosition
-from tidegate.risk.view import PASS, Refuse, Resize, RiskView, Verdict
+from tidegate.risk.view import PASS, Refuse, Resize, RiskView, Verdict, kept_of_held, within_held
 
 
 class StateRule:
@@ -14,11 +12,9 @@ class StateRule:
     growth_only = True
 
     def on_target(self, target: TargetPosition, view: RiskView) -> Verdict:
-        held = view.held_qty
-        if not view.reducing_only or (abs(target.qty) <= abs(held) and target.qty * held >= 0):
+        if not view.reducing_only or within_held(target, view):
             return PASS
-        qty = held if target.qty * held > 0 else Decimal(0)
-        return Resize(qty, Reason.STATE, "no new risk now")
+        return Resize(kept_of_held(target, view), Reason.STATE, "no new risk now")
 
     def on_order(self, intent: OrderIntent, view: RiskView) -> Verdict:  # noqa: ARG002
         if view.reducing_only:
