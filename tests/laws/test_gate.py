@@ -138,6 +138,32 @@ def test_every_approved_order_keeps_every_limit(intent: OrderIntent, view: RiskV
         assert answer.detail
 
 
+VAR_LIMITS = RiskLimits(max_position_pct=50.0, max_leverage=100.0, min_liquidation_distance=0.001)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    part=st.floats(0.1, 2.0),
+    side=st.sampled_from(Side),
+    volatility=st.floats(0.01, 0.2),
+    book=st.sampled_from([0.0, 0.005, 0.015, 0.025]),
+    rho=st.none() | st.floats(-1.0, 1.0),
+)
+def test_no_order_takes_the_book_past_its_value_at_risk(
+    part: float, side: Side, volatility: float, book: float, rho: float | None
+) -> None:
+    equity, price = 1e5, 100.0
+    view = RiskView(contract(), 0, price, equity, Decimal(0), 0.0, 0.0, 0, False, 0.0, False, "", volatility, book, rho)
+    qty = view.instrument.qty(part * 0.02 * equity / (1.645 * volatility * price))
+    intent = OrderIntent(contract().id, side, qty, OrderType.MARKET, Purpose.TARGET)
+    answer = gate(VAR_LIMITS).approve(intent, view)
+    if isinstance(answer, ApprovedOrder):
+        check_var(side.sign * float(qty), view, VAR_LIMITS)
+    target, _ = gate(VAR_LIMITS).review(TargetPosition(contract().id, side.sign * qty), view)
+    if target.qty:
+        check_var(float(target.qty), view, VAR_LIMITS)
+
+
 @settings(max_examples=300, deadline=None)
 @given(qty=st.integers(-50_000, 50_000), view=views(), limits=st.sampled_from([LIMITS, OPEN_LIMITS]))
 def test_no_rule_enlarges_or_flips_a_target(qty: int, view: RiskView, limits: RiskLimits) -> None:
