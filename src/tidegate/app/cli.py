@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Run the command line; every expected failure is one line on stderr."""
+    import tidegate.app.cli_db
     import tidegate.app.cli_live
     import tidegate.app.cli_sim  # noqa: F401  registers its verbs
 

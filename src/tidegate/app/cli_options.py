@@ -15,7 +15,9 @@ app = typer.Typer(
 
 account_app = typer.Typer(no_args_is_help=True, help="How the account at the venue is set.")
 sim_app = typer.Typer(no_args_is_help=True, help="The whole daemon under simulated time.")
+db_app = typer.Typer(no_args_is_help=True, help="The database: its schema, its backups, a shell.")
 app.add_typer(account_app, name="account")
+app.add_typer(db_app, name="db")
 app.add_typer(sim_app, name="sim")
 
 Config = Annotated[Path | None, typer.Option("--config", "-c", help="YAML configuration file.")]

@@ -16,7 +16,7 @@ _NEED = "database.url must be embedded, memory or an address like postgresql://u
 
 
 class DatabaseUrl(str):
-    """``embedded``, ``memory`` or ``postgresql://user@host/name``. The text never holds the password, ``password`` does.
+    """``embedded``, ``memory`` or ``postgresql://user@host/name``. The text holds no password: ``password`` does.
 
     Printed, logged, compared, serialised or pickled it is the address without its password.
     """
