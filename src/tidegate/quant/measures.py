@@ -134,8 +134,9 @@ def drawdown_series(equity: ArrayLike) -> NDArray[np.float64]:
     peak = np.maximum.accumulate(column) if column.size else column
     defined = np.isfinite(column) & np.isfinite(peak) & (peak > 0.0)
     drawdown = np.full(column.shape, np.nan)
-    drawdown[defined] = 1.0 - column[defined] / peak[defined]
-    return drawdown
+    with np.errstate(over="ignore"):
+        drawdown[defined] = 1.0 - column[defined] / peak[defined]
+    return np.where(np.isfinite(drawdown), drawdown, np.nan)
 
 
 def max_drawdown(returns_or_equity: ArrayLike, *, equity: bool = False) -> float:
@@ -169,13 +170,16 @@ def ulcer_index(equity: ArrayLike) -> float:
     The start is a peak, but no period. NaN without a period and where a drawdown is undefined.
     """
     drawdown = drawdown_series(equity)
-    return math.sqrt(float(np.mean(drawdown[1:] ** 2))) if usable(drawdown, at_least=2) else math.nan
+    if not usable(drawdown, at_least=2):
+        return math.nan
+    with np.errstate(over="ignore"):
+        return finite_or_nan(math.sqrt(float(np.mean(drawdown[1:] ** 2))))
 
 
 def calmar_ratio(returns: ArrayLike, periods_per_year: float = PERIODS_PER_YEAR) -> float:
     """``cagr`` per unit of ``max_drawdown`` (Young 1991); NaN without a drawdown."""
     column = column_of(returns)
-    depth = spread_or_zero(max_drawdown(column), 0.0)
+    depth = spread_or_zero(max_drawdown(np.append(1.0, _growth(column)), equity=True), 0.0)
     return finite_or_nan(cagr(column, periods_per_year) / depth) if depth else math.nan
 
 
