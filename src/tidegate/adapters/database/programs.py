@@ -36,7 +36,7 @@ class Programs:
     url: str
 
     def dump(self, target: Path) -> int:
-        """Write a backup; returns its size in bytes. Raises ``ConfigError`` for a place that cannot be written, ``DatabaseError``."""
+        """Write a backup; returns its size in bytes. Raises ``ConfigError`` for a wrong place, ``DatabaseError``."""
         draft = target.with_name(f".{target.name}.draft")
         try:
             draft.touch(mode=0o600)

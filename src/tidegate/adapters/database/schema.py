@@ -1,7 +1,7 @@
 """The schema as a whole: which revision a database has, how it gets another one, and what it looks like.
 
 1. ``migrate`` and ``downgrade`` take an advisory lock, so that two programs that start together do it once.
-2. The first revision finds the tier (``migrations/tiers.py``) and records it; every later one reads the record.
+2. The first revision finds the tier (``tiers.py``) and records it; every later one reads the record.
 3. ``check_revision`` refuses every revision but ours, before a single row is read or written.
 4. ``dump_schema`` describes all that is ours and nothing of an extension or of a partition, whose number grows with
    the data; two databases with the same text have the same schema.
@@ -23,7 +23,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tidegate.adapters.database.connecting import admin_engine
-from tidegate.adapters.database.migrations.tiers import PLAIN, detect_tier, recorded_tier
+from tidegate.adapters.database.tiers import PLAIN, detect_tier, recorded_tier
 from tidegate.domain.errors import ConfigError, DatabaseError
 
 MIGRATIONS = Path(__file__).with_name("migrations")

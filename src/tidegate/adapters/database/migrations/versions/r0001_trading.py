@@ -3,7 +3,7 @@
 from alembic import context, op
 from sqlalchemy import text
 
-from tidegate.adapters.database.migrations.tiers import detect_tier
+from tidegate.adapters.database.tiers import detect_tier
 
 revision = "0001"
 down_revision = None

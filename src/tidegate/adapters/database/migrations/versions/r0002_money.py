@@ -6,7 +6,7 @@ it already knew: price result less slippage and fees.
 
 from alembic import op
 
-from tidegate.adapters.database.migrations.tiers import (
+from tidegate.adapters.database.tiers import (
     partition_clause,
     recorded_tier,
     spread,

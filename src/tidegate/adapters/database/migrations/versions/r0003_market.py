@@ -2,7 +2,7 @@
 
 from alembic import op
 
-from tidegate.adapters.database.migrations.tiers import (
+from tidegate.adapters.database.tiers import (
     DAILY_BARS,
     DAILY_BARS_POLICY,
     TIMESCALE,
