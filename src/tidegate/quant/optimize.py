@@ -56,6 +56,7 @@ RELAXED_FIRST: tuple[Literal["turnover", "factors", "beta", "net", "bounds"], ..
 """Which constraint yields first. ``bounds`` yields only where a bound forbids holding nothing: it then allows zero."""
 
 _NO_TRADE = 1e-9
+_SMALL_TRADE = 1e-6
 _FEASIBLE = 1e-8
 _TARGETS: dict[str, Callable[[ArrayLike], Vector]] = {
     "risk_parity": equal_risk_contribution,
@@ -160,7 +161,8 @@ class PortfolioOptimizer:
         )
         target = _TARGETS[self._method](given) * _budget(rules) if self._method in _TARGETS else None
         weights, status, relaxed, iterations = self._search(problem, target)
-        return OptimalWeights(weights, status, relaxed, _objective(problem, weights, forecast - net), iterations)
+        objective = -replace(problem, linear=net - forecast).value(weights)
+        return OptimalWeights(weights, status, relaxed, objective, iterations)
 
     def _posterior(self, view: Vector, covariance: Vector) -> Vector:
         size = len(view)
@@ -183,15 +185,16 @@ class PortfolioOptimizer:
                 solution = self._solver.solve(wanted)
                 iterations += solution.iterations
         if solution.weights is not None:
-            weights = _settled(problem, solution.weights)
+            weights = _settled(wanted, solution.weights)
             moved = target is not None and float(np.abs(weights - target).max()) > _FEASIBLE
             if target is not None and not moved and problem.violation(target) <= _FEASIBLE:
                 weights = target
             return weights, "projected" if moved else "optimal", relaxed, iterations
-        fallback = self._solver.solve(_nearest(problem, problem.held))
+        nearest = _nearest(problem, problem.held)
+        fallback = self._solver.solve(nearest)
         iterations += fallback.iterations
         if fallback.weights is not None:
-            return _settled(problem, fallback.weights), "nearest_feasible", relaxed, iterations
+            return _settled(nearest, fallback.weights), "nearest_feasible", relaxed, iterations
         return _clipped(problem), "clipped", relaxed, iterations
 
     def _relaxed(self, problem: ConeProblem) -> tuple[ConeProblem, tuple[str, ...], int]:
@@ -341,11 +344,21 @@ def _with(bare: ConeProblem, problem: ConeProblem, group: Group) -> ConeProblem:
 
 
 def _settled(problem: ConeProblem, weights: Vector) -> Vector:
-    """Onto the bounds exactly, and trades below the solver's accuracy back to what is held."""
+    """Onto the bounds exactly, and trades that are the solver's inaccuracy back to what is held.
+
+    Below ``_NO_TRADE`` each trade is; up to ``_SMALL_TRADE`` they are when the objective is no worse without them. At
+    the very edge of a no-trade region the solver ends that far off.
+    """
     inside = np.clip(weights, problem.lower, problem.upper)
     still = np.clip(problem.held, problem.lower, problem.upper)
-    quiet = np.where(np.abs(inside - still) <= _NO_TRADE, still, inside)
-    return quiet if problem.violation(quiet) <= max(problem.violation(inside), _NO_TRADE) else inside
+    room = max(problem.violation(inside), _NO_TRADE)
+    trade = np.abs(inside - still)
+    for size in (_SMALL_TRADE, _NO_TRADE):
+        quiet = np.where(trade <= size, still, inside)
+        fits = problem.violation(quiet) <= room
+        if fits and (size == _NO_TRADE or problem.value(quiet) <= problem.value(inside)):
+            return quiet
+    return inside
 
 
 def _clipped(problem: ConeProblem) -> Vector:
@@ -353,9 +366,3 @@ def _clipped(problem: ConeProblem) -> Vector:
     weights = np.clip(problem.held, problem.lower, problem.upper)
     gross = float(np.abs(weights).sum())
     return weights if problem.gross is None or gross <= problem.gross else weights * (problem.gross / gross)
-
-
-def _objective(problem: ConeProblem, weights: Vector, reward: Vector) -> float:
-    trade = np.abs(weights - problem.held)
-    cost = float(problem.proportional @ trade) + float(problem.impact @ trade**1.5)
-    return float(reward @ weights) - 0.5 * float(weights @ problem.quadratic @ weights) - cost

@@ -80,6 +80,12 @@ class ConeProblem:
         """True when the constraint is there."""
         return getattr(self, group) is not None
 
+    def value(self, weights: Vector) -> float:
+        """What is minimised, at ``weights``."""
+        trade = np.abs(weights - self.held)
+        priced = float(self.proportional @ trade) + float(self.impact @ trade**1.5)
+        return 0.5 * float(weights @ self.quadratic @ weights) + float(self.linear @ weights) + priced
+
     def violation(self, weights: Vector) -> float:
         """By how much the worst constraint is broken at ``weights``; 0 when all hold."""
         broken = [float(np.max(self.lower - weights)), float(np.max(weights - self.upper))]
