@@ -96,9 +96,12 @@ class DrawdownBrake:
         memory = self._memory
         if ts_ns < memory.ts_ns:
             raise ValueError(f"equity at {ts_ns} came after that at {memory.ts_ns}; observe closes in time order")
+        day = ts_ns // DAY_NS
+        if unit_equity == memory.unit and day == memory.day and memory.multiplier >= REENTRY_MULTIPLIER:
+            memory.ts_ns = ts_ns
+            return self.state  # a flat book, and no clock is running
         if not math.isfinite(unit_equity):
             raise ValueError(f"equity per unit must be a number, not {unit_equity}")
-        day = ts_ns // DAY_NS
         if day != memory.day:
             self._turn_day(day, unit_equity if memory.day < 0 or ts_ns % DAY_NS == 0 else memory.unit)
         memory.ts_ns = ts_ns

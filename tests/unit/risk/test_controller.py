@@ -41,7 +41,7 @@ OPEN: dict[str, Any] = {"max_position_pct": 0.99, "max_leverage": 100.0, "target
 
 def daily(mean: float = 0.002, n: int = 365, seed: int = 3, volatility: float = 0.02) -> NDArray[np.float64]:
     draws = np.random.default_rng(seed).standard_normal(n)
-    return mean + volatility * (draws - draws.mean()) / draws.std(ddof=1)
+    return np.asarray(mean + volatility * (draws - draws.mean()) / draws.std(ddof=1))
 
 
 # ---- the twelve ------------------------------------------------------------------------------------------------------
