@@ -14,7 +14,6 @@ The same records make the same rows, however they are cut into batches and where
 
 from collections import defaultdict
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from zlib import compress, decompress
@@ -23,6 +22,7 @@ import msgspec
 
 from tidegate.adapters.database.books import Books, BooksState, Entry, Opening
 from tidegate.adapters.database.closes import Closes, ClosesState, Made
+from tidegate.adapters.database.rows import stamp
 from tidegate.domain.account import AccountSnapshot, FundingPaid, Income, Transfer
 from tidegate.domain.errors import DataError
 from tidegate.domain.ids import ClientOrderId, InstrumentId, Nanos
@@ -56,7 +56,6 @@ from tidegate.portfolio.positions import QUOTE_ASSET
 __all__ = ["Projection", "SessionInfo"]
 
 VERSION = 1
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _INTERVAL_NAMES = {ns: name for name, ns in INTERVALS_NS.items()}
 
 _NOTED = frozenset((AccountSnapshot, OperatorCommand, TimerFired, InstrumentStatus, ModelFitted))
@@ -195,7 +194,6 @@ class Projection:
             source=self.session.source,
             symbol=bar.instrument,
             interval=_INTERVAL_NAMES[bar.interval_ns],
-            ts=stamp(bar.ts_ns),
             ts_ns=bar.ts_ns,
             open=bar.open,
             high=bar.high,
@@ -232,9 +230,8 @@ class Projection:
 
     def _close(self, made: list[Made]) -> None:
         for portfolio, risk in made:
-            ts = stamp(portfolio["ts_ns"])
-            self._put("portfolios", self._realm, ts=ts, **portfolio)
-            self._put("risk_metrics", self._scope, ts=ts, **risk)
+            self._put("portfolios", self._realm, **portfolio)
+            self._put("risk_metrics", self._scope, **risk)
 
     # ---- what was booked ----------------------------------------------------------------------------------------
 
@@ -281,7 +278,6 @@ class Projection:
             maker=fill.maker,
             cause=fill.cause.value,
             seq=record.seq,
-            ts=stamp(fill.ts_ns),
             ts_ns=fill.ts_ns,
             recv_ns=fill.recv_ns,
         )
@@ -330,7 +326,6 @@ class Projection:
             mark=paid.mark,
             mark_is_last=paid.mark_is_last,
             seq=record.seq,
-            ts=stamp(paid.ts_ns),
             ts_ns=paid.ts_ns,
         )
         self._trips.funded(paid.instrument, paid.amount)
@@ -379,7 +374,6 @@ class Projection:
             amount=amount,
             detail=detail,
             seq=record.seq,
-            ts=stamp(ts_ns),
             ts_ns=ts_ns,
         )
 
@@ -533,7 +527,6 @@ class Projection:
             self._scope,
             ts_ns=regime.ts_ns,
             seq=self.seq,
-            ts=stamp(regime.ts_ns),
             scenario=regime.scenario.value,
             probabilities=list(regime.probabilities),
             weights=dict(regime.weights),
@@ -547,8 +540,8 @@ class Projection:
         self._audit(self._place, self.seq, kind, subject, detail, ts_ns)
 
     def _audit(self, place: int, seq: int, kind: str, subject: str, detail: dict[str, Any], ts_ns: Nanos) -> None:
-        stamps = {"ts": stamp(ts_ns), "ts_ns": ts_ns}
-        self._put("audit_trail", self._scope, seq=seq, place=place, kind=kind, subject=subject, detail=detail, **stamps)
+        what = {"kind": kind, "subject": subject, "detail": detail}
+        self._put("audit_trail", self._scope, seq=seq, place=place, ts_ns=ts_ns, **what)
 
     # ---- state --------------------------------------------------------------------------------------------------
 
@@ -596,8 +589,3 @@ class Projection:
 
 class _Version(msgspec.Struct):
     version: int
-
-
-def stamp(ns: Nanos) -> datetime:
-    """Nanoseconds as the database has them: UTC, to the microsecond below."""
-    return _EPOCH + timedelta(microseconds=ns // 1000)

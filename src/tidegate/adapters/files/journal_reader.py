@@ -75,21 +75,19 @@ class JournalReader:
         seq = self.first_seq
         entry, taped = next(entries, None), next(events, None)
         while entry is not None or taped is not None:
-            on_ledger = entry if entry is not None and entry.seq == seq else None
-            on_tape = taped if taped is not None and taped.seq == seq else None
-            event = on_tape.event if on_tape is not None else on_ledger.event if on_ledger is not None else None
-            if event is None or (on_tape is not None and on_tape.answered and on_ledger is None):
+            record = whole_record(seq, entry, taped, self.folder)
+            if record is None:
                 self._end(seq, entry, taped)
                 return
-            if on_tape is not None and on_ledger is not None and on_ledger.event is not None:
-                raise JournalError(f"{self.folder}: record {seq} has an event in both streams")
-            self.lines_read[LEDGER] += on_ledger is not None
-            self.lines_read[TAPE] += on_tape is not None
+            on_ledger = entry is not None and entry.seq == seq
+            on_tape = taped is not None and taped.seq == seq
+            self.lines_read[LEDGER] += on_ledger
+            self.lines_read[TAPE] += on_tape
             if seq >= from_seq:
-                yield Record(seq, event, on_ledger.commands if on_ledger is not None else ())
+                yield record
             seq += 1
-            entry = next(entries, None) if on_ledger is not None else entry
-            taped = next(events, None) if on_tape is not None else taped
+            entry = next(entries, None) if on_ledger else entry
+            taped = next(events, None) if on_tape else taped
 
     def snapshots(self) -> Iterator[KernelSnapshot]:
         """The snapshots in order, the first of them that of the start. Raises ``JournalError``.
@@ -139,10 +137,22 @@ class JournalReader:
         self.notes.append(f"{self.folder}: the records end before {seq}: its line in the {lost} was lost")
 
 
+def whole_record(seq: int, entry: EntryLine | None, taped: TapeLine | None, folder: Path) -> Record | None:
+    """Record ``seq`` of the next line of each stream; None while a half of it is not there. Raises ``JournalError``."""
+    on_ledger = entry if entry is not None and entry.seq == seq else None
+    on_tape = taped if taped is not None and taped.seq == seq else None
+    event = on_tape.event if on_tape is not None else on_ledger.event if on_ledger is not None else None
+    if event is None or (on_tape is not None and on_tape.answered and on_ledger is None):
+        return None
+    if on_tape is not None and on_ledger is not None and on_ledger.event is not None:
+        raise JournalError(f"{folder}: record {seq} has an event in both streams")
+    return Record(seq, event, on_ledger.commands if on_ledger is not None else ())
+
+
 def _lines(path: Path, decode: Callable[[bytes], _Line], last: bool, notes: list[str]) -> Iterator[_Line]:
     offset = 0
     try:
-        with _open(path) as file:
+        with open_segment(path) as file:
             for number, line in enumerate(file, 1):
                 where = f"{path} line {number} (byte {offset})"
                 body = unframe(line)
@@ -157,7 +167,8 @@ def _lines(path: Path, decode: Callable[[bytes], _Line], last: bool, notes: list
         raise JournalError(f"{path}: cannot be read: {error}") from error
 
 
-def _open(path: Path) -> IO[bytes]:
+def open_segment(path: Path) -> IO[bytes]:
+    """A segment for reading, packed or not."""
     return cast(IO[bytes], gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
 
 
@@ -188,7 +199,7 @@ def cut(folder: Path, stream: str, last_seq: int) -> None:
 def _sound(path: Path, decode: Callable[[bytes], LedgerLine | TapeLine], last_seq: int) -> tuple[int, bool]:
     """Where the part of a segment ends that is to stay, and whether that is all of it."""
     position = end = 0
-    with _open(path) as file:
+    with open_segment(path) as file:
         for line in file:
             body = unframe(line)
             content = decode(body) if body is not None else None
