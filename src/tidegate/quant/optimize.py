@@ -349,7 +349,7 @@ def _settled(problem: ConeProblem, weights: Vector) -> Vector:
     Below ``_NO_TRADE`` each trade is; up to ``_SMALL_TRADE`` they are when the objective is no worse without them. At
     the very edge of a no-trade region the solver ends that far off.
     """
-    inside = np.clip(weights, problem.lower, problem.upper)
+    inside = _within_gross(problem, np.clip(weights, problem.lower, problem.upper))
     still = np.clip(problem.held, problem.lower, problem.upper)
     room = max(problem.violation(inside), _NO_TRADE)
     trade = np.abs(inside - still)
@@ -363,6 +363,10 @@ def _settled(problem: ConeProblem, weights: Vector) -> Vector:
 
 def _clipped(problem: ConeProblem) -> Vector:
     """What is held, cut to the bounds and shrunk to the gross limit: the last resort."""
-    weights = np.clip(problem.held, problem.lower, problem.upper)
+    return _within_gross(problem, np.clip(problem.held, problem.lower, problem.upper))
+
+
+def _within_gross(problem: ConeProblem, weights: Vector) -> Vector:
+    """Shrunk alike where they exceed the gross limit by more than rounding."""
     gross = float(np.abs(weights).sum())
-    return weights if problem.gross is None or gross <= problem.gross else weights * (problem.gross / gross)
+    return weights if problem.gross is None or gross <= problem.gross + _NO_TRADE else weights * (problem.gross / gross)

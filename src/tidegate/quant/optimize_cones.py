@@ -174,10 +174,13 @@ class ConeSolver:
         solution = layout.fast(problem)
         iterations = int(solution.iterations)
         for tolerance in CAREFUL_TOLERANCES:
-            if _named(solution) == "Solved":
+            before = _named(solution)
+            if before == "Solved":
                 break
             solution = layout.careful(problem, tolerance)
             iterations += int(solution.iterations)
+            if before == _named(solution) == "PrimalInfeasible":
+                break  # two differently scaled attempts agree
         if _named(solution) != "Solved":
             return ConeSolution(None, np.nan, _named(solution) == "PrimalInfeasible", iterations)
         found = np.asarray(solution.x, dtype=np.float64)

@@ -247,6 +247,28 @@ def test_contradictions_are_relaxed_in_order_and_named(name: str) -> None:
     assert broken(found.weights, rules, held, without=found.relaxed) <= FEASIBLE
 
 
+def test_random_contradictions_never_break_bounds_and_gross() -> None:
+    rng = np.random.default_rng(21)
+    optimizer, relaxed = PortfolioOptimizer(), 0
+    for number in range(100):
+        assets = int(rng.choice([1, 2, 4, 10, 30]))
+        on = rng.random(6) < 0.5
+        rules = Constraints(lower=rng.uniform(-0.5, 0.2, assets) if on[0] else -0.3, upper=0.3)
+        rules = replace(rules, gross=float(rng.uniform(0, 1.5)) if on[1] else None)
+        rules = replace(rules, net=float(rng.choice([0, 0.5, 1.0, -2.0])) if on[2] else (0.2, 0.6))
+        rules = replace(rules, beta=rng.uniform(0.4, 1.6, assets) if on[3] else None)
+        rules = replace(rules, turnover=float(rng.choice([0, 0.01, 0.3, 2.0])) if on[4] else None)
+        if on[5]:
+            rules = replace(rules, factors=rng.normal(0, 1, (2, assets)), factor_caps=np.array([0.0, 0.1]))
+        covariance = np.atleast_2d(np.cov(market(int(rng.choice([3, 60])), assets, rng), rowvar=False))
+        held = rng.normal(0, rng.choice([0.1, 1.0, 5.0]), assets)
+        found = optimizer.solve(rng.normal(0, 0.002, assets), covariance, held, constraints=rules)
+        assert found.status in ("optimal", "nearest_feasible"), number
+        assert broken(found.weights, rules, held, without=found.relaxed) <= FEASIBLE, number
+        relaxed += bool(found.relaxed)
+    assert relaxed > 30
+
+
 def test_a_relaxed_limit_is_broken_by_the_least_only() -> None:
     covariance = np.diag([0.0004, 0.0004])
     rules = Constraints(lower=-0.5, upper=0.5, turnover=0.05)
