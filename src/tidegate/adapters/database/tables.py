@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     Boolean,
+    CheckConstraint,
     Column,
     DateTime,
     Double,
@@ -64,7 +65,8 @@ schema_tier = Table(
     "schema_tier",
     metadata,
     _must("tier", Text),  # plain, apache or timescale: what the first migration found
-    Column("one", Boolean, primary_key=True, server_default=text("true")),  # there is one row
+    Column("one", Boolean, primary_key=True, server_default=text("true")),
+    CheckConstraint("one", name="ck_schema_tier_one"),  # there is one row
 )
 
 sessions = Table(

@@ -165,8 +165,8 @@ INDEXES = (
 def upgrade() -> None:
     tier = detect_tier(op.get_bind(), context.config.attributes.get("tier", "auto"))
     op.execute(
-        "create table schema_tier (one boolean default true not null check (one), tier text not null,"
-        " constraint pk_schema_tier primary key (one))"
+        "create table schema_tier (tier text not null, one boolean default true not null,"
+        " constraint pk_schema_tier primary key (one), constraint ck_schema_tier_one check (one))"
     )
     op.execute(text("insert into schema_tier (tier) values (:tier)").bindparams(tier=tier))
     for name, values in ENUMS.items():
