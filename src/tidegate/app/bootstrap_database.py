@@ -1,13 +1,15 @@
-"""The composition root of the database: the embedded server or a configured one, its schema, and its programs.
+"""The composition root of the database: the embedded server or a configured one, its schema, programs and projection.
 
 An embedded database is ours alone and is migrated when it is opened. A configured one may be shared, so it is only
 checked, and the refusal names ``tidegate db migrate``.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+import hashlib
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,8 @@ from tidegate.adapters.database.connecting import (
 )
 from tidegate.adapters.database.embedded import EmbeddedServer
 from tidegate.adapters.database.programs import Programs
+from tidegate.adapters.database.projection import SessionInfo
+from tidegate.adapters.database.projector import Connected, Pace, Projector, SessionJournal
 from tidegate.adapters.database.schema import (
     SchemaMismatch,
     SchemaReport,
@@ -31,12 +35,19 @@ from tidegate.adapters.database.schema import (
     read_report,
 )
 from tidegate.adapters.database.schema import migrate as lead_to_head
+from tidegate.adapters.files.journal_follower import JournalFollower
+from tidegate.adapters.files.journal_lines import JournalHeader
+from tidegate.adapters.files.journal_reader import read_journal
 from tidegate.app.config_database import EMBEDDED, MEMORY, DatabaseSettings
+from tidegate.app.config_live import VenueSettings
 from tidegate.domain.errors import ConfigError, DatabaseError
+from tidegate.domain.market import SECOND_NS, BarSpec
 
 if TYPE_CHECKING:
     import asyncpg
     from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from tidegate.ports import TradingRepository
 
 __all__ = [
     "Database",
@@ -48,7 +59,10 @@ __all__ = [
     "lead_up",
     "open_database",
     "open_place",
+    "projecting",
     "restore",
+    "session_journal",
+    "session_journals",
     "status",
 ]
 
@@ -159,6 +173,117 @@ async def open_database(settings: DatabaseSettings, *, migrate: bool | None = No
         tier = str(report.tier)
         note = f"database: {place.shown}, PostgreSQL {report.server_version}, {tier} ({TIER_NOTES[tier]})"
         yield Database(engine, pool, tier, place, note)
+
+
+# ---- the projection -------------------------------------------------------------------------------------------------
+
+DEMO, REAL = "demo", ("testnet", "live")
+_SOURCES = {"demo": "demo", "testnet": "testnet", "paper": "binance", "live": "binance"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Connected:
+    """What a projector sees of an open database."""
+
+    trading: "TradingRepository"
+    database: Database
+
+    async def ensure(self) -> None:
+        """Return when the server answers; an embedded one that died is started again."""
+        await self.database.ensure()
+
+
+@asynccontextmanager
+async def connected(settings: DatabaseSettings, *, migrate: bool | None = None) -> AsyncIterator[Connected]:
+    """Open the database for the projection. Raises like ``open_database``."""
+    from tidegate.adapters.database.trading import PostgresTrading
+
+    async with open_database(settings, migrate=migrate) as database:
+        yield _Connected(PostgresTrading(database.engine), database)
+
+
+def session_of(folder: Path, header: JournalHeader) -> SessionInfo:
+    """Whose session a journal is. A demo has no generation, and is named by its folder.
+
+    A real venue's executions have ids for ever, so its sessions share their books; those of a local exchange belong to
+    the folder that the daemon keeps its journals in.
+    """
+    configuration, folder = header.configuration, folder.resolve()
+    if header.gen == 0:
+        mode, session_id = DEMO, f"{DEMO}-{folder.name}-{_mark(folder)}"
+    else:
+        mode, session_id = str(configuration["mode"]), f"{configuration['mode']}-{header.gen}"
+    realm = session_id
+    if mode in REAL:
+        rest = VenueSettings.model_validate(configuration.get("venue", {})).endpoints(mode).rest
+        realm = mode if rest.startswith("https://") else f"{mode}-{_mark(folder.parent)}"
+    return SessionInfo(
+        header.account,
+        session_id,
+        realm,
+        mode,
+        header.gen,
+        header.gen * SECOND_NS or _began_ns(folder),
+        configuration,
+        header.configuration_sha256,
+        str(folder),
+        BarSpec.of(str(configuration["timeframe"])).interval_ns,
+        tuple(each.id for each in header.instruments),
+        _SOURCES[mode],
+    )
+
+
+def _mark(path: Path) -> str:
+    return hashlib.sha256(str(path).encode()).hexdigest()[:8]
+
+
+def _began_ns(folder: Path) -> int:
+    """When a demo began: its folder says so where nobody named it."""
+    try:
+        return round(datetime.strptime(f"{folder.name}Z", "%Y%m%dT%H%M%S%f%z").timestamp() * SECOND_NS)
+    except ValueError:
+        return (folder / "ledger-000001.log").stat().st_mtime_ns
+
+
+def session_journal(folder: Path, *, new: bool = False) -> SessionJournal:
+    """A journal for the projector; a ``new`` one was made by this process. Raises ``JournalError``."""
+    session = session_of(folder, read_journal(folder).header)
+    return SessionJournal(session, lambda after_seq: JournalFollower(folder, after_seq), new)
+
+
+def session_journals(root: Path) -> list[SessionJournal]:
+    """The journals of a daemon, oldest first; one that was never begun is passed over. Raises ``JournalError``."""
+    folders = sorted(root.iterdir()) if root.is_dir() else []
+    return [session_journal(each) for each in folders if each.is_dir() and any(each.glob("ledger-*.log"))]
+
+
+@asynccontextmanager
+async def projecting(
+    settings: DatabaseSettings,
+    journals: Sequence[SessionJournal],
+    say: Callable[[str], None],
+    *,
+    patience_s: float = 15.0,
+    pace: Pace | None = None,
+) -> AsyncIterator[Projector | None]:
+    """Project ``journals`` while the block runs, and for ``patience_s`` after it; None without a database.
+
+    Nothing that the database does is raised; ``say`` hears of it, one line each.
+    """
+    if settings.url == MEMORY:
+        say("no database (database.url is memory): everything is in the journal, and nothing is kept for queries")
+        yield None
+        return
+    projector = Projector(
+        lambda: connected(settings), journals, say, pace or Pace(), gives_up_on=(EmbeddedUnavailable,)
+    )
+    projector.start()
+    try:
+        yield projector
+    finally:
+        if not await projector.finish(patience_s):
+            name = journals[-1].session.session_id
+            say(f"the database is behind: tidegate db rebuild --session {name} brings it up to the journal")
 
 
 async def _report(place: Place) -> SchemaReport:

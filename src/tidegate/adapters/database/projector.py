@@ -58,10 +58,14 @@ class Connected(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SessionJournal:
-    """One journal: whose it is, and how its records after a number are read."""
+    """One journal: whose it is, and how its records after a number are read.
+
+    Where a ``new`` one has the name of an old one, the rows of the old one go.
+    """
 
     session: SessionInfo
     follow: Callable[[int], Follower]
+    new: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +103,10 @@ class _At:
 
 
 class Projector:
-    """Projects ``journals``, the oldest first; the last one is followed. ``on_notice`` hears of outages and damage."""
+    """Projects ``journals``, the oldest first; the last one is followed. ``on_notice`` hears of outages and damage.
+
+    An error of ``gives_up_on`` at the first connection says that there is no database, and none will come.
+    """
 
     def __init__(
         self,
@@ -107,10 +114,13 @@ class Projector:
         journals: Sequence[SessionJournal],
         on_notice: Callable[[str], None] = lambda _: None,
         pace: Pace = Pace(),
+        gives_up_on: tuple[type[Exception], ...] = (),
     ) -> None:
         self._connect, self._journals, self._on_notice, self._pace = connect, tuple(journals), on_notice, pace
+        self._gives_up_on = gives_up_on
         self._at: _At | None = None
-        self._closing = False
+        self._closing = self._given_up = False
+        self._renewed: set[str] = set()
         self._hurry = asyncio.Event()
         self._trouble: str | None = None
         self._ended: set[str] = set()
@@ -143,7 +153,7 @@ class Projector:
             self._task.cancel()
         with suppress(asyncio.CancelledError):
             await self._task
-        return bool(done)
+        return bool(done) and not self._given_up
 
     async def run(self) -> None:
         """Project until ``finish`` was called and all is in, or the journal is damaged."""
@@ -162,9 +172,14 @@ class Projector:
                             await self._wait(pause_s)
                             await database.ensure()
             except JournalError as error:
+                self._given_up = True
                 self._on_notice(f"the journal is not projected any more: {error}")
                 return
             except Exception as error:
+                if isinstance(error, self._gives_up_on):
+                    self._given_up = True
+                    self._on_notice(f"no database, going on without: {_first_line(error)}")
+                    return
                 pause_s = self._failed(error, pause_s)
                 await self._wait(pause_s)
             finally:
@@ -172,7 +187,7 @@ class Projector:
                     self._at.follower.close()
 
     def _failed(self, error: Exception, pause_s: float) -> float:
-        text = str(error).partition("\n")[0] or type(error).__name__
+        text = _first_line(error)
         if self._trouble is None:
             self._on_notice(f"the database is behind, trading goes on: {text}")
             pause_s = self._pace.first_pause_s / 2
@@ -261,6 +276,9 @@ class Projector:
     async def _attach(self, repository: TradingRepository, journal: SessionJournal) -> _At:
         """Where the database says that the session is. What is in hand is kept when it fits."""
         session, at = journal.session, self._at
+        if journal.new and session.session_id not in self._renewed:
+            await repository.delete_session(session.account_id, session.session_id)
+            self._renewed.add(session.session_id)
         seq = await _cursor(repository, session)
         if seq is None:
             await repository.begin_session(session.row())
@@ -365,6 +383,10 @@ async def _cursor(repository: TradingRepository, session: SessionInfo) -> int | 
         return (await repository.cursor(session.account_id, session.session_id))[0]
     except DataError:
         return None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__
 
 
 def about_a_row(error: BaseException) -> bool:
