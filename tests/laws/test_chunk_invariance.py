@@ -171,7 +171,11 @@ def test_a_row_that_is_undefined_does_not_happen(name: str, data: st.DataObject)
     assert not np.isinf(ys).any()
 
 
-@pytest.mark.parametrize("name", makers())
+MAY_SAY_NOTHING = {"tidegate.quant.pivots.SupportResistance"}
+"""Folds whose outputs are there or not: a market has no level that was never touched twice."""
+
+
+@pytest.mark.parametrize("name", makers().keys() - MAY_SAY_NOTHING)
 @LAW
 @given(data=st.data())
 def test_outputs_are_defined_from_the_warmup_on(name: str, data: st.DataObject) -> None:

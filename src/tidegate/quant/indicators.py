@@ -18,7 +18,7 @@ FirstRange = Literal["high_low", "skip"]
 Returns = Literal["simple", "log"]
 
 _EMA_MEMORY = 14  # (1 - 2/(n+1)) ** (14 (n+1)) is below 1e-12
-_WILDER_MEMORY = 28  # Wilder's 1/n is the EMA of 2n - 1 bars
+WILDER_MEMORY = 28  # Wilder's 1/n is the EMA of 2n - 1 bars
 
 
 def _check_bars(indicator: str, name: str, bars: int, low: int = 1) -> None:
@@ -150,7 +150,7 @@ def RSI(bars: int, *, of: Column = "close") -> Fold:
     """
     _check_bars("RSI", "bars", bars)
     _check_choice("RSI", "of", of, COLUMNS)
-    return Fold("RSI", _rsi, (float(bars),), 4, (of,), ("rsi",), bars + 1, _WILDER_MEMORY * bars + 1)
+    return Fold("RSI", _rsi, (float(bars),), 4, (of,), ("rsi",), bars + 1, WILDER_MEMORY * bars + 1)
 
 
 @step
@@ -189,7 +189,7 @@ def ATR(bars: int, *, first: FirstRange = "skip") -> Fold:
     skip = first == "skip"
     warmup_bars = bars + 1 if skip else bars
     params = (float(bars), 1.0 if skip else 0.0)
-    return Fold("ATR", _atr, params, 4, ("high", "low", "close"), ("atr",), warmup_bars, _WILDER_MEMORY * bars + 1)
+    return Fold("ATR", _atr, params, 4, ("high", "low", "close"), ("atr",), warmup_bars, WILDER_MEMORY * bars + 1)
 
 
 @step
@@ -293,7 +293,7 @@ def ADX(bars: int) -> Fold:
     """
     _check_bars("ADX", "bars", bars, low=2)
     outputs = ("adx", "plus_di", "minus_di")
-    memory_bars = 2 * _WILDER_MEMORY * bars
+    memory_bars = 2 * WILDER_MEMORY * bars
     return Fold("ADX", _adx, (float(bars),), 9, ("high", "low", "close"), outputs, 2 * bars, memory_bars)
 
 
