@@ -3,7 +3,8 @@
 1. A bar is a pivot high when its high is above those of the ``confirm_bars`` bars on either side of it (equal ones
    after it do not count against it). That is known ``confirm_bars`` bars later, and not before: to draw the level
    earlier is the classic look into the future. Pivot lows likewise.
-2. Pivots are forgotten ``memory_bars`` after they were confirmed, and when there are more than ``KEPT`` of a kind, the oldest first.
+2. Pivots are forgotten ``memory_bars`` after they were confirmed, and the oldest first when there are more than
+   ``KEPT`` of a kind.
 3. A level is a cluster of pivots within ``within_atrs`` ATRs of one of them; it takes ``touches`` of them to make one.
 4. Support is the nearest level of pivot lows below the close, resistance the nearest of pivot highs above it.
 
