@@ -4,7 +4,7 @@
    free exactly when no process of the server is left, however its starter ended. Nothing about it can be stale.
 2. Whoever finds the server answering uses it. Whoever finds the lock free makes the cluster if there is none, and
    starts the server. Whoever finds neither waits: another process is starting or stopping it.
-3. A cluster is made under another name and renamed when it is whole and on disk, so none is ever half made.
+3. A cluster is made under another name and renamed when it is whole, so none is ever half made.
 4. Access is by the socket alone, in a folder that only the server's account (and root) can enter.
 5. The server is told to shut down by Linux when the thread that started it is gone, so call ``start`` from one that
    lasts: the main thread, as a rule. Elsewhere a server that was left behind is found by the next start, and used.
@@ -23,6 +23,7 @@ import signal
 import stat
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -48,6 +49,7 @@ PORT = 5432  # a part of the socket's name; nothing listens on the network
 UNREACHABLE_DATA = Path("/var/lib/tidegate/pg")
 _SOCKET_PATH_LIMIT = 90  # of the 107 bytes that a socket's path may have
 _PATIENCE_S = 60.0
+_ANSWER_S = 5.0
 _POLL_S = 0.02
 _SETTINGS = {
     "port": str(PORT),
@@ -92,8 +94,10 @@ class EmbeddedServer:
     @classmethod
     def _prepare(cls, data_dir: Path, pg_bin: Path | None) -> "EmbeddedServer":
         folder = data_dir.expanduser().resolve()
+        _make_open(folder.parent)
         account = server_account(folder)
         if account is not None and not _can_enter(account, folder.parent):
+            _make_open(UNREACHABLE_DATA)
             folder = UNREACHABLE_DATA / f"{folder.name}-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]}"
             account = server_account(folder)
         binaries = usable_binaries(find_binaries(pg_bin), account)
@@ -112,7 +116,9 @@ class EmbeddedServer:
 
     async def ensure(self) -> None:
         """Return when the server answers: it may have to be started, again or by us for the first time."""
-        for _ in range(int(_PATIENCE_S / _POLL_S)):
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + _PATIENCE_S
+        while clock() < deadline:
             if await self._answers():
                 return
             lock = None if self.owner else _take(self.data_dir / "lock")
@@ -136,6 +142,10 @@ class EmbeddedServer:
             process.send_signal(signal.SIGINT)
         await _end_of(process)
         self._process = None
+        if self.socket_dir.parent != self.data_dir and (lock := _take(self.data_dir / "lock")) is not None:
+            with suppress(OSError):
+                self.socket_dir.rmdir()
+            os.close(lock)
 
     async def __aenter__(self) -> "EmbeddedServer":
         return self
@@ -179,18 +189,20 @@ class EmbeddedServer:
             await asyncio.sleep(_POLL_S)
 
     async def _make_cluster(self, lock: int) -> None:
-        """initdb syncs what it wrote (0.2 s): the server never would, and the new name must mean that all is there."""
+        """Not synced, which would take seconds on a busy disk: the machine has it on disk within half a minute.
+
+        Should the power fail in that time the folder must be removed; the journal fills the next one.
+        """
         draft = self.data_dir / "cluster.draft"
         await asyncio.to_thread(shutil.rmtree, draft, ignore_errors=True)
         locale = ["--locale=C"]
         if self._binaries.major >= 17:
             locale += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-        options = ["-U", ROLE, "-A", "trust", "-E", "UTF8", *locale, "--data-checksums", "-D", str(draft)]
+        options = ["-U", ROLE, "-A", "trust", "-E", "UTF8", *locale, "--data-checksums", "--no-sync", "-D", str(draft)]
         await self._run([self.tools / "initdb", *options], lock)
-        single = ["--single", "-D", str(draft), "postgres"]
+        single = ["--single", "-c", "fsync=off", "-D", str(draft), "postgres"]
         await self._run([self.tools / "postgres", *single], lock, stdin=f"create database {DATABASE}\n")
         draft.rename(self._cluster)
-        _sync_folder(self.data_dir)
 
     async def _run(self, argv: Sequence[str | Path], lock: int, stdin: str = "") -> None:
         log = self.data_dir / "initdb.log"
@@ -239,14 +251,16 @@ class EmbeddedServer:
 
         try:
             connection: Any = await asyncpg.connect(
-                host=str(self.socket_dir), port=PORT, user=ROLE, database=DATABASE, ssl=False, timeout=5
+                host=str(self.socket_dir), port=PORT, user=ROLE, database=DATABASE, ssl=False, timeout=_ANSWER_S
             )
+            self.server_version = str(connection.get_settings().server_version).split()[0]
+            await connection.close(timeout=_ANSWER_S)
         except asyncpg.TooManyConnectionsError:
             return True
         except (OSError, TimeoutError, asyncpg.CannotConnectNowError, asyncpg.PostgresConnectionError):
             return False
-        self.server_version = str(connection.get_settings().server_version).split()[0]
-        await connection.close(timeout=5)
+        except asyncpg.PostgresError as error:
+            raise EmbeddedUnavailable(f"the PostgreSQL server of {self.data_dir} refuses us: {error}") from None
         return True
 
 
@@ -265,54 +279,46 @@ def _socket_dir(data_dir: Path) -> Path:
 
 
 def _can_enter(account: Account, folder: Path) -> bool:
-    """True when the account may pass through every folder down to this one, or to the last of it that there is.
-
-    What is missing will be made by us and open to be passed through, unless our umask forbids that.
-    """
-    for step in (*reversed(folder.parents), folder):
-        try:
-            found = step.stat()
-        except FileNotFoundError:
-            return not _umask() & 0o001
+    """True when the account may pass through this folder and every one above it."""
+    for step in (folder, *folder.parents):
+        found = step.stat()
         bit = 0o100 if found.st_uid == account.uid else 0o010 if found.st_gid == account.gid else 0o001
         if not found.st_mode & bit:
             return False
     return True
 
 
-def _umask() -> int:
-    """There is no call that only reads it."""
-    value = os.umask(0o077)
-    os.umask(value)
-    return value
+def _make_open(folder: Path) -> None:
+    """Make what is missing down to this folder, with the permissions that our umask gives."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EmbeddedUnavailable(f"{folder} cannot be made: {error}") from None
 
 
 def _make_private(folder: Path, account: Account | None) -> None:
-    """Make a folder that only the server's account can enter, or make sure that an old one is such a folder."""
+    """Make a folder that only the server's account can enter, or make sure that an old one is such a folder.
+
+    An empty one of ours is made so. One that holds anything is not touched.
+    """
     uid = account.uid if account else os.geteuid()
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
         if account is not None and not _can_enter(account, folder.parent):
-            raise EmbeddedUnavailable(f"the account {account.name} cannot reach {folder}; choose another data folder")
-        try:
+            raise EmbeddedUnavailable(f"the account {account.name} cannot reach {folder}; choose another folder")
+        with suppress(FileExistsError):
             folder.mkdir(mode=0o700)
-        except FileExistsError:
-            found = folder.lstat()
-            if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (uid, os.geteuid()):
-                raise EmbeddedUnavailable(
-                    f"{folder} belongs to another account, or is no folder: choose another"
-                ) from None
-            if found.st_uid == uid and not found.st_mode & 0o077:
-                return
-            if any(folder.iterdir()):
-                raise EmbeddedUnavailable(
-                    f"{folder} is not private and holds files of others: choose another"
-                ) from None
+        found = folder.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (uid, os.geteuid()):
+            raise EmbeddedUnavailable(f"{folder} is no folder or belongs to another account; choose another folder")
+        if found.st_uid == uid and not found.st_mode & 0o077:
+            return
+        if any(folder.iterdir()):
+            raise EmbeddedUnavailable(f"{folder} holds files and is open to others; choose a new or an empty folder")
         if account is not None:
             os.chown(folder, account.uid, account.gid)
         folder.chmod(0o700)
     except OSError as error:
-        raise EmbeddedUnavailable(f"{folder} cannot be made: {error}") from None
+        raise EmbeddedUnavailable(f"{folder} cannot be made private: {error}") from None
 
 
 def _take(path: Path) -> int | None:
@@ -330,14 +336,6 @@ def _take(path: Path) -> int | None:
         os.close(fd)
         return None
     return fd
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _last_line_of(log: Path) -> str:
