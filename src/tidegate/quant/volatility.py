@@ -48,6 +48,21 @@ _ROWS: Final[dict[str, float]] = {"simple": 0.0, "log": 1.0, "returns": 2.0}
 
 
 @register_jitable
+def row_return(state: Floats, rows: float, value: float) -> float:
+    """The return that a row stands for, for use in a step; NaN where it is undefined.
+
+    ``rows`` comes from ``row_kind``; ``state[0]`` and ``state[1]`` keep whether a price is known, and the last one.
+    """
+    if rows == 2.0:
+        return value
+    last, known = state[1], state[0] == 1.0
+    state[0], state[1] = 1.0, value
+    if not known or last <= 0.0 or value <= 0.0:
+        return math.nan
+    return math.log(value / last) if rows == 1.0 else value / last - 1.0
+
+
+@register_jitable
 def _next_variance(h: float, e: float, omega: float, alpha: float, gamma: float, beta: float) -> float:
     reaction = alpha + gamma if e < 0.0 else alpha
     return omega + reaction * (e * e) + beta * h
@@ -64,13 +79,9 @@ def _variance(state: Floats, params: Floats, x: Floats, out: Floats) -> None:
     mean, omega, alpha, gamma, beta = params[0], params[1], params[2], params[3], params[4]
     presample, rows = params[5], params[6]
     out[0] = math.nan
-    value = x[0]
-    if rows != 2.0:
-        last, known = state[1], state[0] == 1.0
-        state[0], state[1] = 1.0, x[0]
-        if not known or last <= 0.0 or x[0] <= 0.0:
-            return
-        value = math.log(x[0] / last) if rows == 1.0 else x[0] / last - 1.0
+    value = row_return(state, rows, x[0])
+    if value != value:
+        return
     e = value - mean
     if state[2] == 0.0:
         state[2] = 1.0
@@ -106,11 +117,17 @@ def _check(fold: str, **values: float) -> None:
             raise ValueError(f"{fold}: {name} must be a number of at least 0, not {value!r}")
 
 
-def _fold(name: str, figures: tuple[float, ...], presample: float | None, returns: RowsAre, of: Column) -> Fold:
+def row_kind(fold: str, returns: RowsAre, of: Column) -> float:
+    """What the rows of a fold are, as a parameter of its step. Raises ``ValueError`` for a kind that is unknown."""
     if returns not in _ROWS:
-        raise ValueError(f"{name}: returns must be one of {' '.join(_ROWS)}, not {returns!r}")
+        raise ValueError(f"{fold}: returns must be one of {' '.join(_ROWS)}, not {returns!r}")
     if of not in COLUMNS:
-        raise ValueError(f"{name}: of must be one of {' '.join(COLUMNS)}, not {of!r}")
+        raise ValueError(f"{fold}: of must be one of {' '.join(COLUMNS)}, not {of!r}")
+    return _ROWS[returns]
+
+
+def _fold(name: str, figures: tuple[float, ...], presample: float | None, returns: RowsAre, of: Column) -> Fold:
+    rows = row_kind(name, returns, of)
     if presample is not None:
         _check(name, presample=presample)
     warmup_bars = 1 if returns == "returns" else 2
@@ -119,7 +136,7 @@ def _fold(name: str, figures: tuple[float, ...], presample: float | None, return
     if beta < 1.0:
         forgotten = math.ceil(math.log(1e-12) / math.log(beta)) if beta > 0.0 else 1
         memory_bars = min(_LONGEST_MEMORY_BARS, forgotten + warmup_bars)
-    params = (*figures, -1.0 if presample is None else presample, _ROWS[returns])
+    params = (*figures, -1.0 if presample is None else presample, rows)
     return Fold(name, _variance, params, 4, (of,), ("variance",), warmup_bars, memory_bars)
 
 
