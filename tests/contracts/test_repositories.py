@@ -16,12 +16,13 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tests.fakes.database_rows import DAY_NS, T0, TABLES, row_of, rows_of, session_row
-from tests.fakes.fresh_database import fresh_database
+from tests.fakes.migrated_database import migrated_database
 from tidegate.adapters.database.bar_wire import decode, encode
 from tidegate.adapters.database.bars import PostgresBars
 from tidegate.adapters.database.connecting import open_engine
 from tidegate.adapters.database.memory import MemoryBars, MemoryModels, MemoryTables, MemoryTrading
 from tidegate.adapters.database.models import PostgresModels
+from tidegate.adapters.database.rows import OF_SESSIONS
 from tidegate.adapters.database.tables import metadata
 from tidegate.adapters.database.trading import PostgresTrading
 from tidegate.domain.errors import DatabaseError, DataError, InvalidBar, ProjectionMoved
@@ -61,7 +62,7 @@ def place(request: pytest.FixtureRequest) -> Iterator[str | None]:
         yield None
         return
     server = request.getfixturevalue("postgres_url" if request.param == "plain" else "timescale_url")
-    with fresh_database(server) as url:
+    with migrated_database(server) as url:
         yield url
 
 
@@ -72,7 +73,7 @@ async def repositories(place: str | None) -> AsyncIterator[Repositories]:
         return
     engine = open_engine(place)
     async with engine.begin() as connection:
-        await connection.execute(text(f"truncate {', '.join(metadata.tables)}"))
+        await connection.execute(text(f"truncate {', '.join(OF_SESSIONS)}"))
     yield Repositories(PostgresBars(engine), PostgresTrading(engine), PostgresModels(engine), engine)
     await engine.dispose()
 
@@ -112,7 +113,7 @@ def same(one: BarTable, two: BarTable) -> bool:
 
 
 async def test_bars_come_back_bit_for_bit_and_by_their_open(bars: BarRepository) -> None:
-    table = walk(3 * 1440 * 31)
+    table = walk(40 * 1440)
     assert await bars.save(SERIES, [table]) == len(table)
     assert same(await bars.load(SERIES, T0, FOREVER), table)
     assert same(await bars.load(SERIES, T0 + MINUTE_NS, T0 + 3 * MINUTE_NS), rows(table, slice(1, 3)))
@@ -262,7 +263,9 @@ async def test_a_batch_and_its_cursor_are_there_together(trading: TradingReposit
     for name, written in batch.items():
         found = await trading.list_rows(name, {})
         assert len(found) == len(written), name
-        key = [column.name for column in metadata.tables[name].primary_key if column.name != "ts"]
+        key = [
+            column.name.replace("ts_ns", "ts").replace("ts", "ts_ns") for column in metadata.tables[name].primary_key
+        ]
         by_key = {tuple(row[each] for each in key): row for row in found}
         for row in written:
             assert by_key[tuple(row[each] for each in key)].items() >= row.items(), name
@@ -287,7 +290,7 @@ async def test_facts_stay_states_move_and_the_last_of_a_batch_wins(trading: Trad
     first = {"orders": rows_of("orders", 1), "fills": rows_of("fills", 1), "positions": rows_of("positions", 1)}
     await trading.write("main", "s1", first, 1, b"1", after_seq=0)
     second = {
-        "orders": [row_of("orders", 0, state="NEW"), row_of("orders", 0, state="FILLED", avg_price=Decimal("7"))],
+        "orders": [row_of("orders", 0, state="WORKING"), row_of("orders", 0, state="FILLED", avg_price=Decimal("7"))],
         "fills": [row_of("fills", 0, price=Decimal("1"))],
         "positions": [row_of("positions", 0, qty=Decimal("9"))],
     }
@@ -337,7 +340,7 @@ async def test_a_batch_that_fails_late_leaves_nothing(trading: TradingRepository
 @pytest.mark.parametrize(
     ("table", "changed", "said"),
     [
-        ("orders", {"sate": "NEW"}, "orders has no column 'sate'; did you mean state?"),
+        ("orders", {"sate": "WORKING"}, "orders has no column 'sate'; did you mean state?"),
         ("orders", {"state": "OPEN"}, "orders.state cannot be 'OPEN'; use one of"),
         ("orders", {"qty": None}, "orders.qty must have a value"),
         ("fills", {"ts_ns": None}, "ts"),
@@ -501,7 +504,7 @@ async def test_every_question_has_the_answer_of_the_one_in_memory(repositories: 
         ("open_positions", ("main",), {}),
         ("open_orders", ("main",), {}),
         ("open_orders", ("main", "ETHUSDT"), {}),
-        *[("orders_in_state", ("main", state, 3), {}) for state in ("NEW", "FILLED")],
+        *[("orders_in_state", ("main", state, 3), {}) for state in ("WORKING", "FILLED")],
         ("orders_since", ("main", early, 30), {}),
         ("orders_of_parent", ("main", "s1", "p2"), {}),
         ("parent_orders_since", ("main", early), {}),

@@ -188,7 +188,7 @@ class MemoryTrading:
 
     async def delete_session(self, account_id: str, session_id: str) -> int:
         where = {"account_id": account_id, "session_id": session_id}
-        return sum(self._tables.delete(name, lambda row: r.matches(row, where)) for name in metadata.tables)
+        return sum(self._tables.delete(name, lambda row: r.matches(row, where)) for name in r.OF_SESSIONS)
 
     async def save_rows(self, table: str, rows: Sequence[Row]) -> int:
         self._tables.put(r.crud_table(table).name, rows, overwrite=True)
@@ -209,7 +209,7 @@ class MemoryTrading:
 
     async def sessions(self, account_id: str | None = None) -> Found:
         found = self._tables.select(
-            "sessions", lambda row: account_id in (None, row["account_id"]), ("started_at", "session_id")
+            "sessions", lambda row: account_id in (None, row["account_id"]), ("started_at", "session_id", "account_id")
         )
         return [{name: value for name, value in row.items() if name != "projector"} for row in reversed(found)]
 

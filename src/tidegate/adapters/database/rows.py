@@ -12,6 +12,9 @@ from sqlalchemy.dialects.postgresql import JSONB
 from tidegate.adapters.database.tables import metadata
 from tidegate.ports import Row
 
+OF_SESSIONS: Final = tuple(name for name, table in metadata.tables.items() if "session_id" in table.columns)
+"""Tables whose rows belong to a session: all but those about the schema."""
+
 STATES: Final = ("orders", "positions")
 """Tables that the projector overwrites; to all others it only adds."""
 
@@ -119,7 +122,8 @@ def _given(row: Row, name: str) -> Any:
     value = row.get(name, _NO_VALUE)
     if value is not _NO_VALUE:
         return value
-    return stamp(row["ts_ns"]) if name == "ts" and "ts_ns" in row else None
+    ts_ns = row.get("ts_ns") if name == "ts" else None
+    return None if ts_ns is None else stamp(ts_ns)
 
 
 def _values(table: Table, name: str, rows: Sequence[Row]) -> list[Any]:

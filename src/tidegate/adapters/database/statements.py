@@ -47,7 +47,9 @@ _POSITION_OPEN = text("qty <> 0")
 
 def sessions(account_id: str | None) -> Rows:
     columns = [column for column in t.sessions.columns if column.name != "projector"]
-    query = select(*columns).order_by(t.sessions.c.started_at.desc(), t.sessions.c.session_id.desc())
+    query = select(*columns).order_by(
+        t.sessions.c.started_at.desc(), t.sessions.c.session_id.desc(), t.sessions.c.account_id.desc()
+    )
     return query if account_id is None else query.where(t.sessions.c.account_id == account_id)
 
 

@@ -86,7 +86,7 @@ class PostgresTrading:
         return {row["trade_id"] for row in found}
 
     async def delete_session(self, account_id: str, session_id: str) -> int:
-        gone = [statements.rows_of_session(name, account_id, session_id) for name in metadata.tables]
+        gone = [statements.rows_of_session(name, account_id, session_id) for name in r.OF_SESSIONS]
         return await self._delete(*gone)
 
     async def save_rows(self, table: str, rows: Sequence[Row]) -> int:
