@@ -208,7 +208,7 @@ def nearest_psd(covariance: ArrayLike, *, iterations: int = 200, tolerance: floa
     if not live.any():
         return np.zeros_like(matrix)
     current = matrix[np.ix_(live, live)] / np.outer(deviation, deviation)
-    if float(np.linalg.eigvalsh(current)[0]) < -RELATIVE_FLOOR * len(current):
+    if not _semi_definite(current):
         correction = np.zeros_like(current)
         for _ in range(iterations):
             before = current
@@ -225,6 +225,15 @@ def nearest_psd(covariance: ArrayLike, *, iterations: int = 200, tolerance: floa
     result = np.zeros_like(matrix)
     result[np.ix_(live, live)] = current * np.outer(deviation, deviation)
     return _symmetric(result)
+
+
+def _semi_definite(correlation: Matrix) -> bool:
+    """True when nothing but rounding is negative. Cholesky tells in a fraction of the time of the eigenvalues."""
+    try:
+        np.linalg.cholesky(correlation + RELATIVE_FLOOR * len(correlation) * np.eye(len(correlation)))
+    except np.linalg.LinAlgError:
+        return False
+    return True
 
 
 def half_life_to_lambda(half_life_bars: float) -> float:
