@@ -1,21 +1,17 @@
-"""Margin and liquidation against the venue's published examples, and against itself."""
+"""Margin and liquidation against the venue's help page and its table, and against itself. The worked examples and the
+bracket amounts are in ``quant/cases_margin.py``."""
 
 import gzip
 import json
-from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from tests.unit.simulator.bench import COIN, Bench, only
-from tidegate.domain.account import FundingPaid
 from tidegate.domain.margin import (
     DEFAULT_BRACKETS,
     Bracket,
-    bracket_of,
     is_distant,
     liquidation_price,
     liquidation_price_in,
@@ -23,38 +19,6 @@ from tidegate.domain.margin import (
     max_qty_at_distance,
     with_amounts,
 )
-from tidegate.domain.orders import Side
-
-Case = dict[str, Any]
-
-
-@pytest.fixture(scope="module")
-def cases(shared: Path) -> dict[str, Case]:
-    vectors = json.loads((shared / "oracles/quant/binance_margin_funding.json").read_text())
-    return {case["id"]: case for case in vectors["cases"]}
-
-
-@pytest.fixture(scope="module")
-def brackets(cases: dict[str, Case]) -> tuple[Bracket, ...]:
-    return with_amounts(
-        [(row["floor"], row["cap"], row["mmr"]) for row in cases["bracket-amounts"]["inputs"]["brackets"]]
-    )
-
-
-@pytest.mark.parametrize("name", ["liquidation-isolated-eth", "liquidation-isolated-btc", "liquidation-cross-eth"])
-def test_published_liquidation_prices(cases: dict[str, Case], name: str) -> None:
-    given_, expected = cases[name]["inputs"], cases[name]["expected"]
-    price = liquidation_price_in(
-        Bracket(0.0, 1e18, given_["mmr"], given_["maintenance_amount"]),
-        wallet=given_["wallet_balance"],
-        side=given_["side"],
-        qty=given_["quantity"],
-        entry=given_["entry_price"],
-        other_maintenance=given_["maintenance_margin_other"],
-        other_unrealised=given_["unrealized_pnl_other"],
-    )
-    assert price == pytest.approx(expected["liquidation_price"], abs=1e-9)
-    assert price == pytest.approx(expected["liquidation_price_published"], abs=cases[name]["tolerance"]["abs"])
 
 
 def test_the_examples_of_the_help_page(shared: Path) -> None:
@@ -79,34 +43,10 @@ def test_the_examples_of_the_help_page(shared: Path) -> None:
         assert price == pytest.approx(float(case["expected_liquidation_price"]), abs=0.006)
 
 
-def test_bracket_amounts_and_maintenance(cases: dict[str, Case], brackets: tuple[Bracket, ...]) -> None:
-    expected = cases["bracket-amounts"]["expected"]
-    assert [bracket.cum_usdt for bracket in brackets] == pytest.approx(expected["maintenance_amounts"], abs=1e-9)
-    for notional, margin in expected["maintenance_margin_at"].items():
-        assert maintenance(brackets, float(notional)) == pytest.approx(margin, abs=1e-9)
-    for bracket in brackets[1:]:
-        below, above = bracket.floor_usdt * (1 - 1e-12), bracket.floor_usdt * (1 + 1e-12)
-        assert maintenance(brackets, below) == pytest.approx(maintenance(brackets, above), rel=1e-9)
-
-
-@pytest.mark.parametrize(
-    "name", ["liquidation-iter-long", "liquidation-iter-short", "liquidation-iter-bracket-crossing"]
-)
-def test_the_bracket_is_that_of_the_notional_at_the_liquidation_price(
-    cases: dict[str, Case], brackets: tuple[Bracket, ...], name: str
-) -> None:
-    given_, expected = cases[name]["inputs"], cases[name]["expected"]
-    price = liquidation_price(
-        brackets,
-        wallet=given_["isolated_wallet"],
-        side=given_["side"],
-        qty=given_["quantity"],
-        entry=given_["entry_price"],
-    )
-    assert price == pytest.approx(expected["liquidation_price"], abs=1e-6)
-    assert price is not None
-    assert bracket_of(brackets, given_["quantity"] * price) is brackets[expected["bracket_index"]]
-    assert abs(price / given_["entry_price"] - 1) == pytest.approx(expected["distance_fraction"], abs=1e-9)
+@pytest.mark.parametrize("bracket", DEFAULT_BRACKETS[1:])
+def test_the_margin_is_continuous_across_the_edge_of_a_bracket(bracket: Bracket) -> None:
+    below, above = bracket.floor_usdt * (1 - 1e-12), bracket.floor_usdt * (1 + 1e-12)
+    assert maintenance(DEFAULT_BRACKETS, below) == pytest.approx(maintenance(DEFAULT_BRACKETS, above), rel=1e-9)
 
 
 def test_a_real_bracket_table_is_continuous(shared: Path) -> None:
@@ -206,16 +146,3 @@ def test_no_equity_no_position() -> None:
 
 def test_a_well_covered_long_has_no_liquidation_price() -> None:
     assert liquidation_price(DEFAULT_BRACKETS, wallet=1000.0, side=1, qty=1.0, entry=100.0) is None
-
-
-def test_funding_payments_are_the_venues(cases: dict[str, Case]) -> None:
-    given_, expected = cases["funding-payment"]["inputs"], cases["funding-payment"]["expected"]
-    for side, qty, mark, rate, amount in zip(
-        given_["side"], given_["quantity"], given_["mark"], given_["rate"], expected["cash_flow"], strict=True
-    ):
-        bench = Bench(deposit=1_000_000)
-        bench.hold(Side.BUY if side > 0 else Side.SELL, str(qty), mark + 10.0)
-        bench.exchange.set_mark(COIN, mark)
-        (paid,) = only(bench.fund(rate), FundingPaid)
-        assert paid.amount == Decimal(str(amount))
-        assert not paid.mark_is_last
