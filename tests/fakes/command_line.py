@@ -12,6 +12,8 @@ from unittest.mock import patch
 from tidegate.app.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
+WITHOUT_DATABASE = {"TIDEGATE__DATABASE__URL": "memory"}
+"""Unless the test's environment says otherwise: a server for each command would be slow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,8 @@ class Outcome:
 def tidegate(*arguments: object) -> Outcome:
     """Run the command in this process. Whatever it raises comes out as it is."""
     out, err = io.StringIO(), io.StringIO()
-    with patch.object(sys, "argv", ["tidegate", *map(str, arguments)]), redirect_stdout(out), redirect_stderr(err):
+    given = patch.object(sys, "argv", ["tidegate", *map(str, arguments)])
+    with given, patch.dict(os.environ, WITHOUT_DATABASE | os.environ), redirect_stdout(out), redirect_stderr(err):
         try:
             main()
             code: object = 0
@@ -40,7 +43,7 @@ def process(*arguments: object, cwd: Path | None = None, **environment: str) -> 
     """Run the command in a process of its own."""
     done = subprocess.run(
         [sys.executable, "-m", "tidegate", *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), **environment},
+        env={**WITHOUT_DATABASE, **os.environ, "PYTHONPATH": str(ROOT / "src"), **environment},
         cwd=cwd,
         capture_output=True,
         text=True,

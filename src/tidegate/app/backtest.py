@@ -5,7 +5,7 @@ the run did is tallied from the outside: nothing in the kernel knows that it is 
 """
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -20,10 +20,10 @@ from tidegate.domain.errors import TidegateError
 from tidegate.domain.ids import InstrumentId, Nanos
 from tidegate.domain.instrument import Instrument
 from tidegate.domain.ledger import EXACT
-from tidegate.domain.market import DAY_NS, Bar
-from tidegate.domain.messages import Alert, Halt, Severity
-from tidegate.domain.orders import OrderFilled
-from tidegate.domain.signals import Decision
+from tidegate.domain.market import DAY_NS, Bar, Depth, FundingRate, MarkPrice, Quote, Trade
+from tidegate.domain.messages import Adjustment, Alert, Command, Event, Halt, NotPlaced, Severity
+from tidegate.domain.orders import ApprovedOrder, OrderFilled
+from tidegate.domain.signals import Decision, RegimeChanged, StrategyResult
 from tidegate.kernel.feeders import ScanFeeder
 from tidegate.kernel.kernel import Kernel, KernelSettings
 from tidegate.kernel.wishes import StrategySpec
@@ -32,6 +32,12 @@ from tidegate.simulator.frictions import Frictions
 from tidegate.simulator.session import MarketSource, Session
 
 Progress = Callable[[Nanos], None]
+
+Kept = tuple[Event, Sequence[Command]] | tuple[Nanos, dict[InstrumentId, float]]
+"""An event that obliges, or whose answer does, with that answer; or a UTC midnight and the prices there."""
+
+_OBLIGING = frozenset((ApprovedOrder, NotPlaced, Adjustment, RegimeChanged, StrategyResult))
+_PASSING = frozenset((Bar, Quote, Trade, Depth, MarkPrice, FundingRate))
 
 
 class StrategyFailed(TidegateError):
@@ -53,10 +59,12 @@ class BacktestPlan:
 
 
 class BacktestEngine:
-    """One run of one plan."""
+    """One run of one plan. With ``keep`` it remembers in ``kept`` what a journal would be read for."""
 
-    def __init__(self, plan: BacktestPlan) -> None:
+    def __init__(self, plan: BacktestPlan, *, keep: bool = False) -> None:
         self._plan = plan
+        self._keep = keep
+        self.kept: list[Kept] = []
         feeder = ScanFeeder()
         self.kernel = Kernel(plan.kernel, plan.instruments, plan.strategies, feeder)
         self.exchange = Exchange(plan.instruments.values(), plan.capital, plan.frictions)
@@ -80,16 +88,20 @@ class BacktestEngine:
             self.seconds = perf_counter() - started
         if self._ended_ns:
             self.tally.finish(self._ended_ns, self._equity())
+            if self._keep:
+                self._keep_prices(self._ended_ns)
 
     def _loop(self, progress: Progress | None) -> None:
         kernel, session, tally = self.kernel, self.session, self.tally
-        handle, execute = kernel.handle, session.execute
+        handle, execute, keep, kept = kernel.handle, session.execute, self._keep, self.kept
         midnight_ns = now_ns = 0
         for event in session.events():
             now_ns = event.recv_ns
             if now_ns > midnight_ns:
                 if midnight_ns:
                     tally.mark_equity(midnight_ns, self._equity())
+                    if keep:
+                        self._keep_prices(midnight_ns)
                 else:
                     tally.begin(now_ns)
                 midnight_ns = now_ns - now_ns % DAY_NS + DAY_NS
@@ -101,6 +113,10 @@ class BacktestEngine:
                 elif type(event) is FundingPaid:
                     tally.funded(event)
             commands = handle(event)
+            if keep and (
+                type(event) not in _PASSING or (commands and any(type(each) in _OBLIGING for each in commands))
+            ):
+                kept.append((event, commands))
             if commands:
                 for command in commands:
                     asked = type(command)
@@ -110,6 +126,9 @@ class BacktestEngine:
                         execute(command, now_ns)
                 tally.commands(commands)
         self._ended_ns = now_ns
+
+    def _keep_prices(self, ts_ns: Nanos) -> None:
+        self.kept.append((ts_ns, dict(self.kernel.last_prices)))
 
     def _equity(self) -> Decimal:
         return self.kernel.equity_at({name: exact(price) for name, price in self.kernel.last_prices.items()})

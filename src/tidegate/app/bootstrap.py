@@ -17,7 +17,7 @@ from tidegate.adapters.files.journal_lines import JournalHeader
 from tidegate.adapters.files.journal_reader import JournalReader, read_journal
 from tidegate.adapters.sim.pace import Pace
 from tidegate.adapters.sim.venue import SimVenue
-from tidegate.app.backtest import BacktestEngine, BacktestPlan, Progress
+from tidegate.app.backtest import BacktestEngine, BacktestPlan, Kept, Progress
 from tidegate.app.config import Settings
 from tidegate.app.daemon import Connections
 from tidegate.app.demo import DemoParts
@@ -178,6 +178,7 @@ class Backtest:
         if settings.data.dir is None:
             raise ConfigError("data.dir is missing: say where the bars are, with --data DIR or in the configuration")
         self.settings = settings
+        self.kept: list[Kept] = []
         self._bar = BarSpec.of(settings.timeframe)
         self._data = DataFolder(Path(settings.data.dir))
         self._start_ns = 0 if start_ns is None else start_ns
@@ -195,10 +196,11 @@ class Backtest:
             funding=settings.simulation.funding,
         )
 
-    def run(self, progress: Progress | None = None) -> BacktestResult:
-        """Run to the end of the data."""
-        engine = BacktestEngine(self.plan)
+    def run(self, progress: Progress | None = None, *, keep: bool = False) -> BacktestResult:
+        """Run to the end of the data. With ``keep``, ``kept`` is what a database is to know of it."""
+        engine = BacktestEngine(self.plan, keep=keep)
         engine.run(progress)
+        self.kept = engine.kept
         settings = self.settings.as_dict()
         settings["from_ns"], settings["to_ns"] = self._start_ns, self._end_ns
         canonical = json.dumps([self.settings.digest(), self._start_ns, self._end_ns]).encode()

@@ -6,12 +6,13 @@ checked, and the refusal names ``tidegate db migrate``.
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from tidegate.adapters.database.binaries import EmbeddedUnavailable, find_binaries
 from tidegate.adapters.database.connecting import (
@@ -24,7 +25,7 @@ from tidegate.adapters.database.connecting import (
 )
 from tidegate.adapters.database.embedded import EmbeddedServer
 from tidegate.adapters.database.programs import Programs
-from tidegate.adapters.database.projection import SessionInfo
+from tidegate.adapters.database.projection import Projection, SessionInfo
 from tidegate.adapters.database.projector import Connected, Pace, Projector, SessionJournal
 from tidegate.adapters.database.schema import (
     SchemaMismatch,
@@ -39,15 +40,21 @@ from tidegate.adapters.files.journal_follower import JournalFollower
 from tidegate.adapters.files.journal_lines import JournalHeader
 from tidegate.adapters.files.journal_reader import read_journal
 from tidegate.app.config_database import EMBEDDED, MEMORY, DatabaseSettings
+from tidegate.app.config_fields import normalise_symbol
 from tidegate.app.config_live import VenueSettings
-from tidegate.domain.errors import ConfigError, DatabaseError
-from tidegate.domain.market import SECOND_NS, BarSpec
+from tidegate.domain.errors import ConfigError, DatabaseError, DataError, JournalError
+from tidegate.domain.ids import InstrumentId, Nanos
+from tidegate.domain.market import INTERVALS_NS, SECOND_NS, BarSpec
+from tidegate.domain.messages import Command, Record
 
 if TYPE_CHECKING:
     import asyncpg
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-    from tidegate.ports import TradingRepository
+    from tidegate.app.backtest import Kept
+    from tidegate.app.bar_exchange import BarFile
+    from tidegate.app.config import Settings
+    from tidegate.ports import BarRepository, TradingRepository
 
 __all__ = [
     "Database",
@@ -55,8 +62,11 @@ __all__ = [
     "Place",
     "SchemaMismatch",
     "back_up",
+    "bar_files",
+    "export_bars",
     "lead_down",
     "lead_up",
+    "open_bars",
     "open_database",
     "open_place",
     "projecting",
@@ -64,8 +74,10 @@ __all__ = [
     "session_journal",
     "session_journals",
     "status",
+    "write_backtest",
 ]
 
+_FOREVER_NS = 4_102_444_800 * SECOND_NS  # the year 2100
 TIER_NOTES = {
     "plain": "no compression: about 2 to 3 times the disk of TimescaleDB's full edition",
     "apache": "no compression, policies or continuous aggregates: the licence of this TimescaleDB has none",
@@ -178,6 +190,7 @@ async def open_database(settings: DatabaseSettings, *, migrate: bool | None = No
 # ---- the projection -------------------------------------------------------------------------------------------------
 
 DEMO, REAL = "demo", ("testnet", "live")
+_BATCH_ROWS = 5_000
 _SOURCES = {"demo": "demo", "testnet": "testnet", "paper": "binance", "live": "binance"}
 
 
@@ -200,6 +213,80 @@ async def connected(settings: DatabaseSettings, *, migrate: bool | None = None) 
 
     async with open_database(settings, migrate=migrate) as database:
         yield _Connected(PostgresTrading(database.engine), database)
+
+
+# ---- bars -----------------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def open_bars(settings: DatabaseSettings) -> AsyncIterator["BarRepository"]:
+    """The database's bars. Raises like ``open_database``."""
+    from tidegate.adapters.database.bars import PostgresBars
+
+    async with open_database(settings) as database:
+        yield PostgresBars(database.engine)
+
+
+def bar_files(path: Path, source: str, symbols: Sequence[str] | None, bar: BarSpec | None) -> "list[BarFile]":
+    """The bar files of a folder, or the one file. Raises ``DataError``; their rows are checked when they are read."""
+    from tidegate.adapters.files.history import DataFolder, infer_interval, load_bar_file
+    from tidegate.app.bar_exchange import BarFile
+    from tidegate.ports import BarSeries
+
+    if path.is_file():
+        spec = bar or infer_interval(path)
+        if len(symbols or ()) > 1:
+            raise ConfigError(f"--symbols: {path} is one file and holds one contract")
+        if spec.name not in INTERVALS_NS:
+            raise DataError(f"{path}: bars of {spec.name} are not stored; use one of {' '.join(INTERVALS_NS)}")
+        name = InstrumentId(symbols[0] if symbols else path.parent.name)
+        try:
+            normalise_symbol(name)
+        except ValueError:
+            raise ConfigError(f"{path}: its folder {name!r} is no contract; name it: --symbols BTCUSDT") from None
+        return [BarFile(BarSeries(source, name, spec), partial(load_bar_file, path, spec, 0, _FOREVER_NS))]
+    folder = DataFolder(path)
+    specs = [bar] if bar else [BarSpec.of(each) for each in INTERVALS_NS]
+    wanted = [(name, spec) for spec in specs for name in (symbols or folder.instruments(spec))]
+    if symbols and not bar:
+        wanted = [(name, spec) for name, spec in wanted if name in folder.instruments(spec)]
+    if not wanted:
+        raise DataError(f"{path}: no bars{' of ' + ' '.join(symbols) if symbols else ''} there; want SYMBOL/1m.parquet")
+    return [
+        BarFile(
+            BarSeries(source, InstrumentId(name), spec), partial(folder.bars, InstrumentId(name), spec, 0, _FOREVER_NS)
+        )
+        for name, spec in wanted
+    ]
+
+
+async def export_bars(
+    settings: DatabaseSettings,
+    file: Path,
+    symbol: str,
+    bar: BarSpec,
+    source: str | None,
+    session_id: str | None,
+    span: tuple[int | None, int | None],
+    advance: Callable[[int], None],
+) -> int:
+    """Write a stored series to a file; returns how many bars. Raises ``DataError`` also when the range has none."""
+    from tidegate.adapters.files.bar_writer import WRITTEN, write_bars
+    from tidegate.app.bar_exchange import find_series, ranges
+
+    if file.suffix not in WRITTEN:
+        raise ConfigError(f"{file}: bars are written as {' or '.join(WRITTEN)}")
+    async with open_bars(settings) as bars:
+        found = await find_series(bars, symbol, bar, source, session_id)
+        tables = []
+        async for table in ranges(bars, found, *span):
+            tables.append(table)
+            advance(len(table))
+    if not tables:
+        raise DataError(
+            f"{symbol} {bar.name}: the database has no bar of this range; tidegate data list says what it has"
+        )
+    return await asyncio.to_thread(write_bars, file, tables)
 
 
 def session_of(folder: Path, header: JournalHeader) -> SessionInfo:
@@ -251,10 +338,16 @@ def session_journal(folder: Path, *, new: bool = False) -> SessionJournal:
     return SessionJournal(session, lambda after_seq: JournalFollower(folder, after_seq), new)
 
 
-def session_journals(root: Path) -> list[SessionJournal]:
-    """The journals of a daemon, oldest first; one that was never begun is passed over. Raises ``JournalError``."""
-    folders = sorted(root.iterdir()) if root.is_dir() else []
-    return [session_journal(each) for each in folders if each.is_dir() and any(each.glob("ledger-*.log"))]
+def session_journals(root: Path, say: Callable[[str], None]) -> list[SessionJournal]:
+    """The journals of a daemon, oldest first. What was never begun is passed over; what cannot be read, with a word."""
+    found = []
+    for folder in sorted(root.iterdir()) if root.is_dir() else []:
+        if folder.is_dir() and any(folder.glob("ledger-*.log")):
+            try:
+                found.append(session_journal(folder))
+            except (JournalError, ValueError, KeyError) as error:
+                say(f"{folder} is left out of the database: {error}")
+    return found
 
 
 @asynccontextmanager
@@ -263,27 +356,69 @@ async def projecting(
     journals: Sequence[SessionJournal],
     say: Callable[[str], None],
     *,
+    begin_within_s: float = 0.0,
     patience_s: float = 15.0,
     pace: Pace | None = None,
 ) -> AsyncIterator[Projector | None]:
     """Project ``journals`` while the block runs, and for ``patience_s`` after it; None without a database.
 
-    Nothing that the database does is raised; ``say`` hears of it, one line each.
+    The block begins when the database was reached, or failed, or after ``begin_within_s``. Nothing that the database
+    does is raised; ``say`` hears of it, one line each.
     """
-    if settings.url == MEMORY:
-        say("no database (database.url is memory): everything is in the journal, and nothing is kept for queries")
+    if settings.url == MEMORY or not journals:
         yield None
         return
-    projector = Projector(
-        lambda: connected(settings), journals, say, pace or Pace(), gives_up_on=(EmbeddedUnavailable,)
-    )
+    forgo = (EmbeddedUnavailable,)
+    projector = Projector(lambda: connected(settings), journals, say, pace or Pace(), gives_up_on=forgo)
     projector.start()
     try:
+        await projector.begun(begin_within_s)
         yield projector
-    finally:
-        if not await projector.finish(patience_s):
-            name = journals[-1].session.session_id
-            say(f"the database is behind: tidegate db rebuild --session {name} brings it up to the journal")
+    except BaseException:
+        await projector.finish(0.0)
+        raise
+    if not await projector.finish(patience_s) and not projector.given_up:
+        name = journals[-1].session.session_id
+        say(f"the database is behind: tidegate db rebuild --session {name} brings it up to the journal")
+
+
+async def write_backtest(settings: "Settings", kept: Iterable["Kept"], started_ns: Nanos) -> str:
+    """Write what a backtest kept as a session of its own, and return its name; its bars are where they came from.
+
+    Raises like ``open_database``, and ``DatabaseError``.
+    """
+    began = datetime.fromtimestamp(started_ns / SECOND_NS, UTC)
+    session_id = f"backtest-{began:%Y%m%dT%H%M%S%f}"
+    session = SessionInfo(
+        settings.account,
+        session_id,
+        session_id,
+        "backtest",
+        0,
+        started_ns,
+        settings.as_dict(),
+        settings.digest(),
+        None,
+        BarSpec.of(settings.timeframe).interval_ns,
+        tuple(settings.symbols),
+        "backtest",
+    )
+    scope = (session.account_id, session.session_id)
+    async with connected(settings.database) as database:
+        trading = database.trading
+        await trading.begin_session(session.row())
+        projection, seq, after_seq = Projection(session, bars=False), 0, 0
+        for what, answer in kept:
+            if isinstance(what, int):
+                projection.close(what, cast(dict[InstrumentId, float], answer))
+                continue
+            seq += 1
+            projection.fold(Record(seq, what, tuple(cast(Sequence[Command], answer))))
+            if projection.waiting >= _BATCH_ROWS:
+                await trading.write(*scope, projection.take(), seq, projection.dump(), after_seq=after_seq)
+                after_seq = seq
+        await trading.write(*scope, projection.take(), seq, projection.dump(), after_seq=after_seq)
+    return session_id
 
 
 async def _report(place: Place) -> SchemaReport:

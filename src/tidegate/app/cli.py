@@ -6,15 +6,16 @@ difference.
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from time import time_ns
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from tidegate.app.cli_options import Config, Json, Symbols, app
+from tidegate.app.cli_options import NO_DATABASE, Config, Json, NoDatabase, Symbols, app, talk_of_database
 from tidegate.domain.errors import (
     ConfigError,
     DataError,
@@ -26,11 +27,14 @@ from tidegate.domain.errors import (
 )
 
 if TYPE_CHECKING:
+    from tidegate.app.bootstrap import Backtest, Demo
+    from tidegate.app.demo import DemoResult
     from tidegate.app.result import BacktestResult
 
 
 def main() -> None:
     """Run the command line; every expected failure is one line on stderr."""
+    import tidegate.app.cli_data
     import tidegate.app.cli_db
     import tidegate.app.cli_live
     import tidegate.app.cli_sim  # noqa: F401  registers its verbs
@@ -92,6 +96,7 @@ def backtest(
     ] = None,
     report: Annotated[Path | None, typer.Option("--report", help="Write a self-contained HTML report here.")] = None,
     capital: Annotated[float | None, typer.Option("--capital", help="Opening balance in USDT.")] = None,
+    no_db: NoDatabase = False,
     as_json: Json = False,
 ) -> None:
     """Run strategies over stored data."""
@@ -108,11 +113,14 @@ def backtest(
         overrides["data.dir"] = str(data)
     if capital is not None:
         overrides["risk.initial_capital_usdt"] = capital
+    if no_db:
+        overrides["database.url"] = "memory"
     if report is not None:
         _check_place(report)
-    run = Backtest(load_settings(config, overrides), start_ns, end_ns)
+    settings, began_ns = load_settings(config, overrides), time_ns()
+    run = Backtest(settings, start_ns, end_ns)
     with _progress("backtest", start_ns, end_ns, quiet=as_json) as advance:
-        result = run.run(advance)
+        result = run.run(advance, keep=settings.database.url != "memory")
     if report is not None:
         from tidegate.app.report import write_report
 
@@ -120,10 +128,28 @@ def backtest(
             write_report(result, report)
         except OSError as error:
             raise ConfigError(f"--report: {report} cannot be written ({error.strerror})") from error
+    if (session := _keep_backtest(run, began_ns, quiet=as_json)) is not None:
+        result.summary["database"] = {"session": session}
     if as_json:
         print(json.dumps(result.summary))
     else:
         _print_summary(result, report)
+
+
+def _keep_backtest(run: "Backtest", began_ns: int, *, quiet: bool) -> str | None:
+    """Write the run into the database; without one, or when it fails, the result is the result all the same."""
+    if run.settings.database.url == "memory":
+        if not quiet:
+            talk_of_database(NO_DATABASE)
+        return None
+    from tidegate.app.bootstrap_database import write_backtest
+    from tidegate.app.daemon import run_on_loop
+
+    try:
+        return run_on_loop(write_backtest(run.settings, run.kept, began_ns))
+    except (TidegateError, TimeoutError, OSError) as error:
+        talk_of_database(f"this run is not in it: {error}")
+        return None
 
 
 def _check_place(report: Path) -> None:
@@ -144,6 +170,7 @@ def demo(
     symbols: Symbols = None,
     timeframe: Annotated[str | None, typer.Option("--timeframe", "-t", help="1m 5m 15m 1h 4h 1d ...")] = None,
     journal: Annotated[Path | None, typer.Option("--journal", help="Folder for the journal; made anew.")] = None,
+    no_db: NoDatabase = False,
     as_json: Json = False,
 ) -> None:
     """Trade a simulated market with invented money; nothing to set up. Ctrl-C stops in good order."""
@@ -158,6 +185,7 @@ def demo(
     if replay is not None and config is None:
         defaults["timeframe"] = REPLAY_TIMEFRAME
     given = {"symbols": symbols, "timeframe": timeframe, "seed": seed, "demo.speed": speed}
+    given["database.url"] = "memory" if no_db else None
     overrides = {key: value for key, value in given.items() if value is not None}
     settings = load_settings(config, overrides, defaults)
     if replay is not None and speed is None:
@@ -180,14 +208,35 @@ def demo(
         observers.append(board)
         companions.append(LiveView(board, Console(), title, settings.demo.speed).run)
         on_alert = board.alert
-    result = run_on_loop(
-        run_demo(built.parts, seconds=seconds, observers=observers, companions=companions, on_alert=on_alert)
-    )
+    demo_run = run_demo(built.parts, seconds=seconds, observers=observers, companions=companions, on_alert=on_alert)
+    result, kept = run_on_loop(_projected(built, demo_run, quiet=as_json))
+    if kept is not None:
+        result.summary["database"] = kept
     if as_json:
         print(json.dumps(result.summary))
     else:
         _print_demo(result.summary)
     sys.exit(result.exit_code)
+
+
+async def _projected(
+    built: "Demo", demo_run: "Coroutine[Any, Any, DemoResult]", *, quiet: bool
+) -> "tuple[DemoResult, dict[str, object] | None]":
+    """A demo with its journal going into the database beside it, and what is there at the end."""
+    if built.settings.database.url == "memory":
+        if not quiet:
+            talk_of_database(NO_DATABASE)
+        return await demo_run, None
+    from tidegate.app.bootstrap_database import projecting, session_journal
+
+    folder = built.parts.journal_path
+    journals = [] if folder is None else [session_journal(folder, new=True)]
+    async with projecting(built.settings.database, journals, talk_of_database) as projector:
+        result = await demo_run
+    if projector is None or projector.given_up:
+        return result, None
+    behind = int(str(result.summary["events"])) - projector.projected_seq
+    return result, {"session": journals[-1].session.session_id, "records_behind": behind}
 
 
 def _journal_folder(configured: str | None) -> Path:
@@ -351,7 +400,8 @@ def _print_demo(summary: dict[str, object]) -> None:
     table.add_column(justify="right")
     for key, value in summary.items():
         if key != "warnings" and value is not None:
-            table.add_row(key.replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value))
+            shown = value["session"] if isinstance(value, dict) else value
+            table.add_row(key.replace("_", " "), f"{shown:,}" if isinstance(shown, int) else str(shown))
     Console().print(table)
     warnings = summary["warnings"]
     for warning in warnings if isinstance(warnings, list) else ():

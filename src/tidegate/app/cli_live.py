@@ -2,19 +2,21 @@
 
 import json
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from tidegate.app.cli_options import Config, Json, Symbols, account_app, app
+from tidegate.app.cli_options import NO_DATABASE, Config, Json, NoDatabase, Symbols, account_app, app, talk_of_database
 from tidegate.domain.errors import ConfigError, NotAuthorised, VenueError
 
 if TYPE_CHECKING:
     from tidegate.app.config import Settings
 
 Mode = Annotated[str | None, typer.Option("--mode", help="paper | testnet | live; else what the configuration says.")]
+_BEGIN_WITHIN_S = 20.0  # the embedded server's first start
 _MODES = ("paper", "testnet", "live")
 _T = TypeVar("_T")
 
@@ -54,12 +56,14 @@ def run(
     timeframe: Annotated[str | None, typer.Option("--timeframe", "-t", help="1m 5m 15m 1h 4h 1d ...")] = None,
     seconds: Annotated[float | None, typer.Option("--seconds", min=0.0, help="Stop by itself after this time.")] = None,
     state: Annotated[Path | None, typer.Option("--state", help="Folder for journal, latch and socket.")] = None,
+    no_db: NoDatabase = False,
     as_json: Json = False,
 ) -> None:
     """Run the daemon: paper (live prices, invented money), testnet or live. Ctrl-C stops in good order."""
     from tidegate.app.observability import RecordLog, alert_log, configure_logging, get_logger
 
     given = {"symbols": symbols, "timeframe": timeframe, "state.dir": str(state) if state else None}
+    given["database.url"] = "memory" if no_db else None
     settings, chosen = _settings(config, mode, {key: value for key, value in given.items() if value is not None})
     configure_logging(settings.logging.level, settings.logging.format)
     log = get_logger()
@@ -75,13 +79,37 @@ def run(
 async def _run(
     settings: "Settings", mode: str, seconds: float | None, observers: list[Any], on_alert: Callable[[Any], None]
 ) -> Any:
+    """Trade, with the journal going into the database beside it."""
     from tidegate.app.bootstrap_live import World, live_parts
     from tidegate.app.daemon import calm_collector
     from tidegate.app.live import run_live
 
-    async with live_parts(settings, mode, World(), on_alert) as parts:
+    async with live_parts(settings, mode, World(), on_alert) as parts, _projecting(settings, parts.state) as kept:
         calm_collector()
-        return await run_live(parts, observers=observers, on_alert=on_alert, seconds=seconds)
+        result = await run_live(parts, observers=observers, on_alert=on_alert, seconds=seconds)
+    if (database := kept()) is not None:
+        result.summary["database"] = database
+    return result
+
+
+@asynccontextmanager
+async def _projecting(settings: "Settings", state: Path) -> AsyncIterator[Callable[[], dict[str, object] | None]]:
+    """The daemon's journals go into the database beside it; one that is down is waited for, and stops nothing."""
+    if settings.database.url == "memory":
+        talk_of_database(NO_DATABASE)
+        yield lambda: None
+        return
+    from tidegate.app.bootstrap_database import projecting, session_journals
+
+    journals = session_journals(state / "journal", talk_of_database)
+    async with projecting(settings.database, journals, talk_of_database, begin_within_s=_BEGIN_WITHIN_S) as projector:
+
+        def kept() -> dict[str, object] | None:
+            if projector is None or projector.given_up:
+                return None
+            return {"session": journals[-1].session.session_id, "trouble": projector.trouble}
+
+        yield kept
 
 
 # ---- words to a running daemon --------------------------------------------------------------------------------------

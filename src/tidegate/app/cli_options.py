@@ -1,5 +1,6 @@
 """The command line's root, and the options that many verbs share."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -23,3 +24,12 @@ app.add_typer(sim_app, name="sim")
 Config = Annotated[Path | None, typer.Option("--config", "-c", help="YAML configuration file.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
 Symbols = Annotated[str | None, typer.Option("--symbols", help="Comma-separated, for example BTCUSDT,ETHUSDT.")]
+NoDatabase = Annotated[bool, typer.Option("--no-db", help="Without a database: the same as database.url memory.")]
+
+
+NO_DATABASE = "none: everything is in the journal, and nothing is kept for queries"
+
+
+def talk_of_database(line: str) -> None:
+    """One line on stderr: what a person should know, and no program reads."""
+    print(f"database: {' '.join(line.split())}", file=sys.stderr)

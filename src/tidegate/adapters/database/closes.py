@@ -85,9 +85,10 @@ class Closes:
     def _end(self, books: "Books", made: list[Made]) -> None:
         if not self._state.done:
             self._state.done = True
-            made.append(self._rows(self._state.close_ns, books))
+            made.append(self.rows(self._state.close_ns, books))
 
-    def _rows(self, ts_ns: Nanos, books: "Books") -> Made:
+    def rows(self, ts_ns: Nanos, books: "Books") -> Made:
+        """What the book is worth now, as of ``ts_ns``."""
         unrealised = gross = net = ZERO
         count = 0
         for name, held in books.positions.open:

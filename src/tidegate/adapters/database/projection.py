@@ -13,6 +13,7 @@ The same records make the same rows, however they are cut into batches and where
 """
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -129,10 +130,14 @@ class _State(msgspec.Struct):
 
 class Projection:
     """Folds the records of one session. ``state`` is a dump: of this session to go on with it, or of the session before
-    in the same books, with ``begins``. Raises ``DataError`` for a dump of another version."""
+    in the same books, with ``begins``. Without ``bars`` they are not rows, and closes are told by ``close``. Raises
+    ``DataError`` for a dump of another version."""
 
-    def __init__(self, session: SessionInfo, state: bytes | None = None, *, begins: bool = False) -> None:
+    def __init__(
+        self, session: SessionInfo, state: bytes | None = None, *, begins: bool = False, bars: bool = True
+    ) -> None:
         self.session = session
+        self._bars = bars
         self.seq = 0
         self.books = Books(session.account_id, session.gen, session.live, session.instruments)
         self._trips = RoundTrips()
@@ -160,7 +165,8 @@ class Projection:
             self._place += 1
             self._on_command(command, record)
         if kind is Bar:
-            self._on_bar(event)  # type: ignore[arg-type]
+            if self._bars:
+                self._on_bar(event)  # type: ignore[arg-type]
         elif kind is OrderAmended:
             self._amended(event)  # type: ignore[arg-type]
         elif kind in _NOTED:
@@ -169,6 +175,11 @@ class Projection:
             self._order(name, order, event.recv_ns)
         if len(self._sent) > 4 * KEPT_CLOSED:
             self._sent = {name: sent for name, sent in self._sent.items() if self.books.blotter.find(name) is not None}
+
+    def close(self, ts_ns: Nanos, prices: Mapping[InstrumentId, float]) -> None:
+        """A close that no bar tells of, at these prices."""
+        self.books.last.update(prices)
+        self._close([self._closes.rows(ts_ns, self.books)])
 
     def take(self) -> Rows:
         """The rows made since the last time, by table."""

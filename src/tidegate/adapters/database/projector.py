@@ -121,7 +121,7 @@ class Projector:
         self._at: _At | None = None
         self._closing = self._given_up = False
         self._renewed: set[str] = set()
-        self._hurry = asyncio.Event()
+        self._hurry, self._begun = asyncio.Event(), asyncio.Event()
         self._trouble: str | None = None
         self._ended: set[str] = set()
         self._task: asyncio.Task[None] | None = None
@@ -134,6 +134,11 @@ class Projector:
         return at.seq if at is not None and at.journal is self._journals[-1] else 0
 
     @property
+    def given_up(self) -> bool:
+        """Whether nothing is written any more: there is no database, or the journal is damaged."""
+        return self._given_up
+
+    @property
     def trouble(self) -> str | None:
         """What keeps it from writing now."""
         return self._trouble
@@ -141,6 +146,12 @@ class Projector:
     def start(self) -> None:
         """Begin, as a task of the running loop."""
         self._task = asyncio.get_running_loop().create_task(self.run(), name="projector")
+
+    async def begun(self, within_s: float) -> None:
+        """Return when the database was reached, or failed, or the time is over."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                await self._begun.wait()
 
     async def finish(self, patience_s: float) -> bool:
         """The journal is closed: write the rest, at full speed, for as long as ``patience_s``. True when all is in."""
@@ -178,6 +189,7 @@ class Projector:
             except Exception as error:
                 if isinstance(error, self._gives_up_on):
                     self._given_up = True
+                    self._begun.set()
                     self._on_notice(f"no database, going on without: {_first_line(error)}")
                     return
                 pause_s = self._failed(error, pause_s)
@@ -187,6 +199,7 @@ class Projector:
                     self._at.follower.close()
 
     def _failed(self, error: Exception, pause_s: float) -> float:
+        self._begun.set()
         text = _first_line(error)
         if self._trouble is None:
             self._on_notice(f"the database is behind, trading goes on: {text}")
@@ -195,6 +208,7 @@ class Projector:
         return min(2 * pause_s, self._pace.longest_pause_s)
 
     def _well(self) -> None:
+        self._begun.set()
         if self._trouble is not None:
             self._trouble = None
             self._on_notice("the database answers again, and is catching up")
