@@ -29,6 +29,7 @@ from tidegate.domain.instrument import Instrument
 from tidegate.domain.margin import DEFAULT_BRACKETS
 from tidegate.domain.market import DAY_NS, HOUR_NS, MINUTE_NS, WEEK_ORIGIN_NS, FundingRate
 from tidegate.quant.bars import BarTable
+from tidegate.quant.funding import funding_rate
 
 Floats = NDArray[np.float64]
 
@@ -48,7 +49,7 @@ _PULL_PER_YEAR: Final = 4.0
 _PREMIUM_MEAN, _PREMIUM_SD = 0.0002, 0.0004
 _PREMIUM_HOURS: Final = 12.0
 _MARK_NOISE: Final = 0.00002
-_BASE_RATE, _CLAMP, _CAP = 0.0001, 0.0005, 0.0075
+_CAP: Final = 0.0075  # of the rate, on either side
 
 
 class _Regime(NamedTuple):
@@ -355,7 +356,7 @@ class _Process:
         for row in np.flatnonzero(ts_ns // _FUNDING_NS > (ts_ns - self._interval_ns) // _FUNDING_NS).tolist():
             total = self._premium_sum + premium[begun : row + 1].sum(axis=0)
             mean = total / (self._premium_bars + row + 1 - begun)
-            rate = np.clip(mean + np.clip(_BASE_RATE - mean, -_CLAMP, _CLAMP), -_CAP, _CAP)
+            rate = np.clip(funding_rate(mean), -_CAP, _CAP)
             first = ((int(ts_ns[row]) - self._interval_ns) // _FUNDING_NS + 1) * _FUNDING_NS
             settled.extend((at_ns, np.round(rate, 8)) for at_ns in range(first, int(ts_ns[row]) + 1, _FUNDING_NS))
             self._premium_sum, self._premium_bars, begun = np.zeros(self._n), 0, row + 1
