@@ -43,7 +43,7 @@ from tidegate.domain.orders import (
     QueryOrder,
     RejectCause,
 )
-from tidegate.domain.signals import Decision, RegimeChanged, StrategyResult
+from tidegate.domain.signals import BookRisk, Decision, RegimeChanged, StrategyResult
 from tidegate.ports import Clock, ExecutionVenue, ModelWorker, Timers
 
 Request = ApprovedOrder | AmendOrder | CancelOrder | QueryOrder | TakeSnapshot
@@ -81,7 +81,7 @@ class Dispatcher:
         """Begin to carry out commands, in order."""
         for command in commands:
             match command:
-                case Decision() | RegimeChanged() | StrategyResult() | NotPlaced() | Adjustment():
+                case Decision() | RegimeChanged() | BookRisk() | StrategyResult() | NotPlaced() | Adjustment():
                     pass  # already in the record: observers of the inbox show it
                 case SetTimer():
                     self._timers.set(command)

@@ -10,7 +10,7 @@ from tidegate.domain.account import AccountSnapshot, FundingPaid, Income, Transf
 from tidegate.domain.ids import ClientOrderId, InstrumentId, ModelId, Nanos
 from tidegate.domain.market import MarketEvent
 from tidegate.domain.orders import AmendOrder, ApprovedOrder, CancelOrder, OrderReport, QueryOrder
-from tidegate.domain.signals import Decision, RegimeChanged, StrategyResult
+from tidegate.domain.signals import BookRisk, Decision, RegimeChanged, StrategyResult
 
 
 class TimerFired(msgspec.Struct, frozen=True, gc=False, tag=True):
@@ -187,6 +187,7 @@ Command = (
     | FitModel
     | Decision
     | RegimeChanged
+    | BookRisk
     | StrategyResult
     | Alert
     | Halt

@@ -60,6 +60,24 @@ class RegimeChanged(msgspec.Struct, frozen=True, gc=False, tag=True):
     ts_ns: Nanos
 
 
+class BookRisk(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """The risk of the book once a UTC day, as the portfolio step sees it.
+
+    ``weights`` are the signed shares of equity held by instrument, ``risk_shares`` their parts of the volatility, which
+    sum to 1. ``volatility`` is annual; ``var_frac`` and ``cvar_frac`` are of one day at 95 %, positive losses, None
+    while there is too little history. ``exposure`` is the factor that the drawdown brake leaves.
+    """
+
+    weights: tuple[tuple[InstrumentId, float], ...]
+    risk_shares: tuple[tuple[InstrumentId, float], ...]
+    volatility: float | None
+    var_frac: float | None
+    cvar_frac: float | None
+    drawdown_frac: float
+    exposure: float
+    ts_ns: Nanos
+
+
 class StrategyResult(msgspec.Struct, frozen=True, gc=False, tag=True):
     """What one strategy's virtual ledger earned in one instrument and one scenario since its last line.
 

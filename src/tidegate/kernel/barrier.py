@@ -63,6 +63,10 @@ class Barrier:
         self._done = True
         return True
 
+    def closed(self) -> list[InstrumentId]:
+        """The instruments whose bar of the current close is there."""
+        return [name for name, ts_ns in self._seen.items() if ts_ns == self.close_ns]
+
     def missing(self, instrument: InstrumentId) -> bool:
         """True when a live instrument has no bar at the current close."""
         return self._seen.get(instrument, self.close_ns) < self.close_ns

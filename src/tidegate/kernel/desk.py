@@ -9,6 +9,7 @@ from tidegate.domain.ledger import ZERO
 from tidegate.domain.signals import TargetWeight
 from tidegate.kernel.wishes import Slot
 from tidegate.portfolio.positions import Holding
+from tidegate.risk.sizing import SizingInputs
 
 FOREIGN = "foreign"
 """The block of a contract that somebody else trades too: we neither open nor reduce, only protect what is ours."""
@@ -61,6 +62,11 @@ class Desk(DeskState):
     slots: list[Slot] = field(kw_only=True)
     weight: TargetWeight | None = field(default=None, kw_only=True)
     hands_off: bool = field(default=False, kw_only=True)  # the portfolio step passes by
+    weighed: TargetWeight | None = field(default=None, kw_only=True)  # the optimiser's last word
+    divided: tuple[Decimal, tuple[float, ...]] | None = field(default=None, kw_only=True)
+    inputs: SizingInputs | None = field(default=None, kw_only=True)  # what the book knows for its size
+    risk: tuple[float, float, float | None] = field(default=(0.0, 0.0, None), kw_only=True)
+    """Daily volatility, the VaR of the other positions, their correlation with this one: as the rules see them."""
 
     def block(self, name: str, reason: str) -> bool:
         """Take no new risk here until ``unblock``; False when that was so already."""

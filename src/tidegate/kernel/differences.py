@@ -109,6 +109,8 @@ class Differences:
         line = adjustment(difference, price, trading.now_ns, reason, adopted=adopted)
         out.append(line)
         trading.positions.adjust(name, line.qty, line.price)
+        if trading.book is not None:
+            trading.book.adjusted(name, line.qty, line.price)
         trading.known_equity = None
         trading.forget_target(desk)
         desk.differs_since_ns, desk.differed, desk.differed_qty = 0, 0, ZERO

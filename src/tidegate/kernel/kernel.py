@@ -102,6 +102,7 @@ class Kernel:
         self._trading = Trading(settings, instruments, strategies, feeder)
         self._lifecycle = self._trading.lifecycle
         self._halting = Halting(self._trading)
+        self._trading.on_breach = lambda reason, out: self._halting.halt(HaltCause.DRAWDOWN, reason, out)
         self._resolving = Resolving(self._trading, settings.reconcile)
         self._reports = Reports(self._trading, self._resolving, self._halting, settings.gen)
         self._reconciling = Reconciling(self._trading, self._reports, self._resolving, self._halting, settings)
@@ -116,7 +117,8 @@ class Kernel:
         if event.recv_ns > trading.now_ns:
             trading.now_ns = event.recv_ns
         if type(event) is Bar:
-            return self._on_bar(event)
+            answer = self._on_bar(event)
+            return self._asking(answer) if answer and self._halting.wants_snapshot else answer
         match event:
             case OrderFilled():
                 return self._asking(self._reports.on_fill(event))
@@ -154,7 +156,9 @@ class Kernel:
                 return self._on_feed_state(event)
             case VenueStatus():
                 return self._asking(self._on_venue(event))
-            case Trade() | Depth() | ModelFitted():
+            case ModelFitted():
+                return self._on_model(event)
+            case Trade() | Depth():
                 pass
         return NOTHING
 
@@ -190,6 +194,12 @@ class Kernel:
                 self._trading.on_guard_timer(desk, out)
             case str(kind) if kind == RETRY_TIMER and desk is not None:
                 self._reports.on_retry_timer(desk, out)
+        return out
+
+    def _on_model(self, event: ModelFitted) -> Sequence[Command]:
+        out: list[Command] = []
+        if self._trading.book is not None:
+            self._trading.book.fitted(event, out)
         return out
 
     # ---- the account --------------------------------------------------------------------------------------------
@@ -314,6 +324,8 @@ class Kernel:
         if lifecycle.latch is None or not (self._live or lifecycle.funded) or not self._halting.lift():
             return False
         lifecycle.reset()
+        if self._trading.brake is not None:
+            self._trading.brake.reset()
         if self._live:
             self._reconciling.begin("RESET", out)
         else:

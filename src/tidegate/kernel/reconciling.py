@@ -316,7 +316,8 @@ class Reconciling:
         trading = self._trading
         match line:
             case FundingPaid():
-                trading.positions.book_funding(line)
+                if trading.positions.book_funding(line) and trading.book is not None:
+                    trading.book.funded(line.instrument, line.amount)
             case Transfer():
                 trading.positions.book_transfer(line, trading.equity())
             case Income():

@@ -138,6 +138,8 @@ class Reports:
         order = trading.blotter.apply(fill)
         held = desk.holding.exact.qty
         trading.positions.book_fill(fill)
+        if trading.book is not None:
+            trading.book.filled(fill, None if order is None else order.approved.purpose)
         trading.known_equity = None
         desk.filled_ns = trading.now_ns
         if order is None and fill.cause is _ORDER:

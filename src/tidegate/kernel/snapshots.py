@@ -1,5 +1,7 @@
 """The kernel's whole state as opaque bytes, and back."""
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
 from tidegate.domain.errors import InvariantBroken
@@ -17,6 +19,10 @@ from tidegate.kernel.reconciling import Reconciling, ReconcilingState
 from tidegate.kernel.resolving import Doubt, Resolving
 from tidegate.kernel.trading import Trading
 from tidegate.portfolio.positions import Booked, Lines
+from tidegate.risk.brake import RiskMemory
+
+if TYPE_CHECKING:
+    from tidegate.kernel.book import Book
 
 SNAPSHOT_VERSION = 3
 
@@ -77,6 +83,8 @@ class _State(msgspec.Struct):
     protection: dict[InstrumentId, Guard]
     desks: dict[InstrumentId, DeskState]
     foreign_counted: tuple[float, float]
+    brake: RiskMemory | None
+    book: msgspec.Raw
     sweep: SweepState | None
     doubts: list[Doubt]
     reconciling: ReconcilingState
@@ -104,6 +112,8 @@ def dump(
         "protection": trading.protection.dump(),
         "desks": {name: desk.dump() for name, desk in trading.desks.items()},
         "foreign_counted": trading.foreign_counted,
+        "brake": None if trading.brake is None else trading.brake.dump(),
+        "book": None if trading.book is None else trading.book.dump(trading.desks),
         "sweep": halting.dump(),
         "doubts": resolving.dump(),
         "reconciling": reconciling.state,
@@ -150,10 +160,27 @@ def load(
     for name, desk in desks.items():
         desk.load(state.desks.get(name, DeskState()), trading.positions.holding(name))
     trading.count_foreign(*state.foreign_counted)
+    if trading.brake is not None and state.brake is not None:
+        trading.brake.load(state.brake)
+    if whole and trading.book is not None:
+        _load_book(bytes(state.book), trading.book, trading)
     halting.load(state.sweep)
     resolving.load(state.doubts)
     reconciling.state = state.reconciling
     return state.seq, state.down_ns
+
+
+def _load_book(data: bytes, book: "Book", trading: Trading) -> None:
+    from tidegate.kernel.book import BookState
+
+    try:
+        stored = msgspec.msgpack.decode(data, type=BookState | None)
+    except msgspec.MsgspecError as error:
+        raise InvariantBroken(f"the snapshot's book cannot be read: {error}") from error
+    if stored is None:
+        raise InvariantBroken("the snapshot is of a configuration without a book of several strategies")
+    book.load(stored, trading.desks)
+    trading.regime = book.probabilities
 
 
 def _load_wishes(state: _State, trading: Trading) -> None:

@@ -6,13 +6,14 @@ The portfolio step, once per close and for each instrument: blend the standing w
 protective stop fits (``execution/protection``).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from tidegate.domain.ids import ClientOrderId, InstrumentId, Nanos
 from tidegate.domain.instrument import Instrument
 from tidegate.domain.ledger import ZERO
 from tidegate.domain.margin import maintenance
-from tidegate.domain.market import Bar
+from tidegate.domain.market import DAY_NS, Bar
 from tidegate.domain.messages import GRACE_TIMER, Alert, Command, SetTimer, Severity
 from tidegate.domain.orders import Order, OrderIntent, OrderState, Purpose
 from tidegate.domain.signals import Decision, Refusal, Signal, TargetWeight
@@ -25,13 +26,17 @@ from tidegate.kernel.desk import Desk
 from tidegate.kernel.lifecycle import Lifecycle, State
 from tidegate.kernel.marks import Marks
 from tidegate.kernel.settings import KernelSettings
-from tidegate.kernel.wishes import Feeder, Slot, StrategyManager, StrategySpec
+from tidegate.kernel.wishes import Feeder, Section, Slot, StrategyManager, StrategySpec
 from tidegate.portfolio.construction import blend, nearest_stop, worth_trading
 from tidegate.portfolio.positions import PositionManager
+from tidegate.risk.brake import DrawdownBrake
 from tidegate.risk.gate import RiskGate, standard_rules
 from tidegate.risk.sizing import PositionSizer
 from tidegate.risk.view import RiskView
 from tidegate.strategies.base import View
+
+if TYPE_CHECKING:
+    from tidegate.kernel.book import Book
 
 NOTHING: tuple[Command, ...] = ()
 GUARD_TIMER = "guard:"
@@ -85,6 +90,13 @@ class Trading:
         self._alone = len(self.desks) == 1
         self.known_equity: float | None = None
         self.regime: tuple[float, ...] = ()
+        self.brake = None if settings.brake is None else DrawdownBrake(settings.limits, settings.brake)
+        self.on_breach: Callable[[str, list[Command]], object] = lambda _, __: None
+        self.book: Book | None = None
+        if settings.weighing is not None or len(strategies) > 1:
+            from tidegate.kernel import book  # its models are heavy, and a lone strategy needs none of them
+
+            self.book = book.Book(settings, instruments, strategies, self.wishes)
 
     # ---- bars ---------------------------------------------------------------------------------------------------
 
@@ -97,6 +109,8 @@ class Trading:
         if desk is None or bar.interval_ns != self._interval_ns or desk.delisted:
             return NOTHING
         out: list[Command] = []
+        if self.book is not None:
+            self.book.traded(instrument, bar.volume * bar.close)
         decide = self.wishes.decide
         for slot in desk.slots:
             if not slot.feed.advance(bar):
@@ -139,16 +153,38 @@ class Trading:
     def close_bars(self, out: list[Command]) -> None:
         """Every live instrument has closed the bar, or is not waited for any more: what looks at all of them, then the
         portfolio step."""
-        close_ns = self.barrier.close_ns
+        close_ns, book = self.barrier.close_ns, self.book
+        if book is not None:
+            closed = {name: self.marks.last[name] for name in self.barrier.closed()}
+            if book.close(close_ns, closed, out):
+                for desk in self._traded:
+                    desk.weight = None
+            self.regime = book.probabilities
         for section in self.wishes.sections:
-            views = {
-                name: self._view(self.desks[name], slot, slot.bar, stale=slot.bar.ts_ns < close_ns)
-                for name, slot in section.slots.items()
-                if slot.bar is not None and not self.desks[name].delisted
-            }
-            for slot in self.wishes.decide_section(section, views):
-                self._changed_wish(self.desks[slot.instrument], slot, close_ns, out)
+            self._decide_section(section, close_ns, out)
+        if self.brake is not None and self.lifecycle.trades:
+            self._brake(self.brake, close_ns, out)
+        if book is not None and close_ns % DAY_NS == 0:
+            book.day(close_ns, self.marks.last, self.positions, self.equity(), self.brake, out)
         self.portfolio_step(out)
+
+    def _decide_section(self, section: Section, close_ns: Nanos, out: list[Command]) -> None:
+        views = {
+            name: self._view(self.desks[name], slot, slot.bar, stale=slot.bar.ts_ns < close_ns)
+            for name, slot in section.slots.items()
+            if slot.bar is not None and not self.desks[name].delisted
+        }
+        for slot in self.wishes.decide_section(section, views):
+            self._changed_wish(self.desks[slot.instrument], slot, close_ns, out)
+
+    def _brake(self, brake: DrawdownBrake, close_ns: Nanos, out: list[Command]) -> None:
+        """See what the book has lost; at the limit everything is closed, until a person has looked."""
+        before = brake.state.reason
+        state = brake.observe(close_ns, self.positions.unit_value(self.equity()))
+        if state.reason and state.reason != before:
+            out.append(Alert(Severity.WARNING, "risk", state.reason, self.now_ns))
+        if state.latched and self.lifecycle.latch is None:
+            self.on_breach(f"{state.reason} (drawdown {state.drawdown_frac:.2%})", out)
 
     # ---- the portfolio step -------------------------------------------------------------------------------------
 
@@ -163,6 +199,10 @@ class Trading:
         alone = self._alone
         protects = self._protects
         flattening = self.lifecycle.flattening
+        book, exposure = self.book, 1.0 if self.brake is None else self.brake.state.exposure_multiplier
+        weighs = book is not None and book.weighing is not None
+        if weighs and book is not None:
+            book.weigh(self._traded, last, equity, exposure, self.barrier.close_ns)
         for desk in self._traded:
             if desk.hands_off:
                 self.protect_again(desk, out)
@@ -178,9 +218,13 @@ class Trading:
             if flattening:
                 qty, binding = 0.0, "flatten"
             else:
-                qty, binding = self._sizer.size(weight, desk.instrument, price, equity, notional, needed)
+                qty, binding = self._sizer.size(weight, desk.instrument, price, equity, notional, needed, desk.inputs)
+                if exposure < 1.0 and not weighs:
+                    qty, binding = qty * exposure, "drawdown"
             if qty != held or qty != desk.aim:
                 self._consider(desk, weight, qty, binding, price, equity, out)
+            if book is not None:
+                book.divide(desk, price)
             if protects and held != 0.0:
                 self.protect(desk, price, out)
 
@@ -285,6 +329,9 @@ class Trading:
             self.gate.recent_orders(self.now_ns),
             reducing,
             desk.holding.qty + float(self.blotter.working_qty(desk.instrument.id)),
+            self.brake is not None and self.brake.state.no_new_risk,
+            "" if self.brake is None else self.brake.state.reason,
+            *desk.risk,
         )
 
     def _others(self, desk: Desk) -> tuple[float, float]:
