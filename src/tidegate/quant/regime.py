@@ -68,7 +68,7 @@ class RegimeSettings(msgspec.Struct, frozen=True):
     """The forecasts among which the latest has its percentile: two years."""
     dwell_bars: int = 6
     trend_threshold: float = 0.674
-    """Quartile of the t-statistic of a market without drift: a quarter of it lies above, a quarter below the negative."""
+    """Quartile of the t-statistic of a market without drift: a quarter lies above, a quarter below its negative."""
     enter: float = 0.6
     leave: float = 0.4
     high_above: float = 0.7
@@ -291,7 +291,7 @@ class NoLookAheadRegimeDetector:
         return last
 
     def _forecast(self, start: int, stop: int) -> None:
-        """Fill in the forecast of the next bar's variance, the pattern of the week aside, for rows ``[start, stop)``."""
+        """Fill in the forecasts of the next bar's variance, the week's pattern aside, for rows ``[start, stop)``."""
         if self._variance is None:
             return
         fold, params, state = self._variance
