@@ -46,7 +46,7 @@ class Binaries(NamedTuple):
 
     @property
     def major(self) -> int:
-        return int(self.version.partition(".")[0])
+        return int(re.split(r"\D", self.version, maxsplit=1)[0])
 
 
 def find_binaries(pg_bin: Path | None = None) -> Path:

@@ -257,7 +257,7 @@ class EmbeddedServer:
             await connection.close(timeout=_ANSWER_S)
         except asyncpg.TooManyConnectionsError:
             return True
-        except (OSError, TimeoutError, asyncpg.CannotConnectNowError, asyncpg.PostgresConnectionError):
+        except (OSError, asyncpg.OperatorInterventionError, asyncpg.PostgresConnectionError):  # or TimeoutError
             return False
         except asyncpg.PostgresError as error:
             raise EmbeddedUnavailable(f"the PostgreSQL server of {self.data_dir} refuses us: {error}") from None
