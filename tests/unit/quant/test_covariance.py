@@ -174,6 +174,16 @@ def test_a_symbol_not_listed_yet_is_nan_and_costs_the_others_nothing() -> None:
     assert np.linalg.eigvalsh(fold.matrix())[0] > -1e-15
 
 
+def test_pairs_that_contradict_one_another_are_projected() -> None:
+    fold = EwmaCovariance(3, 0.9, min_periods=5)
+    for value in 0.01 * np.random.default_rng(3).normal(size=30):
+        for row in ([value, value, np.nan], [np.nan, value, value], [value, np.nan, -value]):
+            fold.push(row)
+    matrix = fold.matrix()
+    assert np.linalg.eigvalsh(matrix)[0] > -1e-15
+    assert matrix[0, 1] > 0.0 > matrix[0, 2]
+
+
 def test_a_flat_symbol_has_no_risk_and_no_correlation() -> None:
     returns = np.column_stack([market(40, 2), np.zeros(40)])
     matrix = covariance.ewma_covariance(returns, 0.9, correlation_lam=0.98)

@@ -221,6 +221,12 @@ CONTRADICTIONS = {
         [0.0] * 4,
         ("factors",),
     ),
+    # net is put back first, by as much as the bounds allow, and turnover yields to that
+    "net beyond the bounds, and turnover": (
+        Constraints(lower=-0.1, upper=0.1, net=1.0, turnover=0.1),
+        [0.0] * 4,
+        ("turnover", "net"),
+    ),
     "turnover and net": (Constraints(net=1.0, turnover=0.1), [0.0] * 4, ("turnover",)),
     "floors and gross": (Constraints(lower=0.4, upper=0.5, gross=1.0), [0.0] * 4, ("bounds",)),
     "nearly everything": (
