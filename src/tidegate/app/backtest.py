@@ -10,20 +10,38 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from time import perf_counter
-from typing import cast
 
+import msgspec
+
+from tidegate.app.chronicle import Chronicle
 from tidegate.app.performance import implausible, summarise
 from tidegate.app.result import BacktestResult
 from tidegate.app.tally import Tally, plain
+from tidegate.app.workers import fitted
 from tidegate.domain.account import FundingPaid
 from tidegate.domain.errors import TidegateError
 from tidegate.domain.ids import InstrumentId, Nanos
 from tidegate.domain.instrument import Instrument
 from tidegate.domain.ledger import EXACT
 from tidegate.domain.market import DAY_NS, Bar, Depth, FundingRate, MarkPrice, Quote, Trade
-from tidegate.domain.messages import Adjustment, Alert, Command, Event, Halt, NotPlaced, Severity
+from tidegate.domain.messages import (
+    Adjustment,
+    Alert,
+    Command,
+    Event,
+    FitModel,
+    Halt,
+    HaltCause,
+    ModelFitted,
+    NotPlaced,
+    Operation,
+    OperatorCommand,
+    Severity,
+    TakeSnapshot,
+    TimerFired,
+)
 from tidegate.domain.orders import ApprovedOrder, OrderFilled
-from tidegate.domain.signals import Decision, RegimeChanged, StrategyResult
+from tidegate.domain.signals import BookRisk, Decision, RegimeChanged, StrategyResult
 from tidegate.kernel.feeders import ScanFeeder
 from tidegate.kernel.kernel import Kernel, KernelSettings
 from tidegate.kernel.wishes import StrategySpec
@@ -36,7 +54,8 @@ Progress = Callable[[Nanos], None]
 Kept = tuple[Event, Sequence[Command]] | tuple[Nanos, dict[InstrumentId, float]]
 """An event that obliges, or whose answer does, with that answer; or a UTC midnight and the prices there."""
 
-_OBLIGING = frozenset((ApprovedOrder, NotPlaced, Adjustment, RegimeChanged, StrategyResult))
+_OBLIGING = frozenset((ApprovedOrder, NotPlaced, Adjustment, RegimeChanged, BookRisk, StrategyResult))
+_OWN = frozenset((Alert, Halt, FitModel, TakeSnapshot))
 _PASSING = frozenset((Bar, Quote, Trade, Depth, MarkPrice, FundingRate))
 
 
@@ -46,7 +65,8 @@ class StrategyFailed(TidegateError):
 
 @dataclass(frozen=True, slots=True)
 class BacktestPlan:
-    """Everything a run needs. ``capital`` is the opening balance in USDT."""
+    """Everything a run needs. ``capital`` is the opening balance in USDT. After a drawdown has latched, a person lifts
+    the latch ``reset_after_ns`` later, or never."""
 
     kernel: KernelSettings
     instruments: dict[InstrumentId, Instrument]
@@ -56,6 +76,7 @@ class BacktestPlan:
     frictions: Frictions = field(default_factory=Frictions)
     delisting: bool = True
     funding: bool = True
+    reset_after_ns: Nanos | None = None
 
 
 class BacktestEngine:
@@ -77,6 +98,8 @@ class BacktestEngine:
             funding=plan.funding,
         )
         self.tally = Tally(plan.capital)
+        self.chronicle = Chronicle()
+        self._halted_ns: Nanos = 0
         self.seconds = 0.0
         self._ended_ns: Nanos = 0
 
@@ -93,7 +116,7 @@ class BacktestEngine:
 
     def _loop(self, progress: Progress | None) -> None:
         kernel, session, tally = self.kernel, self.session, self.tally
-        handle, execute, keep, kept = kernel.handle, session.execute, self._keep, self.kept
+        handle, keep, kept = kernel.handle, self._keep, self.kept
         midnight_ns = now_ns = 0
         for event in session.events():
             now_ns = event.recv_ns
@@ -107,6 +130,7 @@ class BacktestEngine:
                 midnight_ns = now_ns - now_ns % DAY_NS + DAY_NS
                 if progress is not None:
                     progress(now_ns)
+                self._person(now_ns)
             if type(event) is not Bar:
                 if type(event) is OrderFilled:
                     tally.fill(event)
@@ -118,14 +142,55 @@ class BacktestEngine:
             ):
                 kept.append((event, commands))
             if commands:
-                for command in commands:
-                    asked = type(command)
-                    if asked is Alert or asked is Halt:
-                        _raise_if_grave(cast(Alert | Halt, command))
-                    elif asked is not Decision:
-                        execute(command, now_ns)
-                tally.commands(commands)
+                self._carry_out(commands, now_ns)
         self._ended_ns = now_ns
+        closing = kernel.settle(now_ns)
+        self.chronicle.commands(closing)
+        if keep and closing:
+            kept.append((TimerFired("end", now_ns, now_ns), closing))
+
+    def _take(self, event: Event) -> None:
+        """Have an event handled that answers a command, or stands for a person."""
+        commands = self.kernel.handle(event)
+        if self._keep:
+            self.kept.append((event, commands))
+        if commands:
+            self._carry_out(commands, event.recv_ns)
+
+    def _carry_out(self, commands: Sequence[Command], now_ns: Nanos) -> None:
+        execute = self.session.execute
+        for command in commands:
+            asked = type(command)
+            if asked is Decision:
+                continue
+            if asked in _OWN:
+                self._answer(command, now_ns)
+            else:
+                execute(command, now_ns)
+        self.tally.commands(commands)
+        self.chronicle.commands(commands)
+
+    def _answer(self, command: Command, now_ns: Nanos) -> None:
+        """What the market does not answer: fits are made here and now, and the account tells what it holds."""
+        match command:
+            case FitModel():
+                self.chronicle.fits += 1
+                self._take(ModelFitted(command.model, command.activation_ns, fitted(command), now_ns, now_ns))
+            case TakeSnapshot():
+                self._take(msgspec.structs.replace(self.exchange.snapshot(now_ns), name=command.name))
+            case Halt(cause=HaltCause.DRAWDOWN):
+                self._halted_ns = now_ns
+            case Alert() | Halt():
+                _raise_if_grave(command)
+
+    def _person(self, now_ns: Nanos) -> None:
+        """Once a day: a person looks at a book that has been flat for long enough, and lifts its latch."""
+        wait_ns = self._plan.reset_after_ns
+        latch = self.kernel.latch
+        if wait_ns is None or latch is None or now_ns < self._halted_ns + wait_ns or self.kernel.sweeping:
+            return
+        self.chronicle.resets += 1
+        self._take(OperatorCommand(Operation.RESET, now_ns, now_ns, "simulated"))
 
     def _keep_prices(self, ts_ns: Nanos) -> None:
         self.kept.append((ts_ns, dict(self.kernel.last_prices)))

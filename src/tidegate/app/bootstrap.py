@@ -34,7 +34,7 @@ from tidegate.execution.protection import ProtectionSettings
 from tidegate.execution.reconcile import ExpectedAccount
 from tidegate.kernel.feeders import StepFeeder
 from tidegate.kernel.kernel import Kernel
-from tidegate.kernel.settings import KernelSettings, ReconcileSettings
+from tidegate.kernel.settings import DetectorSettings, KernelSettings, ReconcileSettings, WeighingSettings
 from tidegate.kernel.wishes import StrategySpec
 from tidegate.portfolio.construction import PortfolioSettings
 from tidegate.risk.sizing import SizingSettings
@@ -65,9 +65,9 @@ def kernel_settings(settings: Settings, gen: int = 0) -> KernelSettings:
         BarSpec.of(settings.timeframe).interval_ns,
         settings.account,
         gen,
-        limits=RiskLimits(**dict(settings.risk)),
+        limits=RiskLimits(**settings.risk.model_dump(exclude={"brake"})),
         sizing=SizingSettings(**dict(settings.sizing)),
-        portfolio=PortfolioSettings(**dict(settings.portfolio)),
+        portfolio=PortfolioSettings(settings.portfolio.gross_leverage, settings.portfolio.no_trade_band_frac),
         protection=ProtectionSettings(settings.protection.mode == "stop", settings.protection.disaster_stop_frac),
         reconcile=ReconcileSettings(
             enabled=settings.mode in ("testnet", "live"),
@@ -76,6 +76,26 @@ def kernel_settings(settings: Settings, gen: int = 0) -> KernelSettings:
         ),
         adopt=settings.positions.adopt,
         expected=_expected(settings),
+        brake=None if settings.risk.brake == "none" else settings.risk.brake,
+        weighing=_weighing(settings),
+    )
+
+
+def _weighing(settings: Settings) -> WeighingSettings | None:
+    """How weights are made, where more than an even blend is configured."""
+    portfolio = settings.portfolio
+    if portfolio.optimizer == "none":
+        return None
+    detector = None
+    if settings.regime.model != "none":
+        detector = DetectorSettings(seed=settings.seed, **settings.regime.model_dump(exclude={"model"}))
+    return WeighingSettings(
+        BarSpec.of(portfolio.rebalance).interval_ns,
+        portfolio.optimizer,
+        half_spread_bps=settings.simulation.slippage.bps,
+        detector=detector,
+        seed=settings.seed,
+        **portfolio.model_dump(exclude={"no_trade_band_frac", "gross_leverage", "optimizer", "rebalance"}),
     )
 
 
@@ -194,6 +214,9 @@ class Backtest:
             frictions(settings),
             delisting=settings.simulation.delisting,
             funding=settings.simulation.funding,
+            reset_after_ns=None
+            if settings.simulation.reset_after_days is None
+            else settings.simulation.reset_after_days * DAY_NS,
         )
 
     def run(self, progress: Progress | None = None, *, keep: bool = False) -> BacktestResult:

@@ -24,6 +24,7 @@ from tidegate.app.config_database import DatabaseSettings, screen_password
 from tidegate.app.config_errors import by_cause, explain, location, sentence
 from tidegate.app.config_fields import Money, Parameter, Real, Section, Symbols, Whole
 from tidegate.app.config_live import KeySettings, LiveSettings, PositionSettings, StateSettings, VenueSettings
+from tidegate.app.config_portfolio import PortfolioSettings, RegimeSettings
 from tidegate.app.config_sources import Layer, environment, merge, nested, read_yaml
 from tidegate.domain.errors import ConfigError
 from tidegate.domain.ids import StrategyId
@@ -71,15 +72,37 @@ class StrategySettings(Section):
 
 
 class RiskSettings(Section):
-    """Limits of the account. The capital is the opening balance of demo and backtest."""
+    """Limits of the account. The capital is the opening balance of demo and backtest.
+
+    ``brake`` is the curve by which a drawdown cuts the exposure on its way to ``max_drawdown_pct``, where everything is
+    closed and a person must look; with ``none`` neither that nor the limits of daily loss and losing days hold.
+    """
 
     initial_capital_usdt: Real = Field(default=10_000.0, gt=0, le=1e12)
+    var_daily_pct: Real = Field(default=0.02, gt=0, lt=1)
+    cvar_daily_pct: Real = Field(default=0.03, gt=0, lt=1)
+    max_drawdown_pct: Real = Field(default=0.12, gt=0, lt=1)
+    max_consecutive_loss_days: Whole = Field(default=7, ge=1, le=365)
     allow_short: bool = True
+    kelly_fraction: Real = Field(default=0.25, ge=0, le=1)
     max_position_pct: Real = Field(default=0.25, gt=0, le=1)
     max_leverage: Real = Field(default=3.0, gt=0, le=125)
+    target_volatility: Real = Field(default=0.10, gt=0, le=5)
     min_liquidation_distance: Real = Field(default=0.30, ge=0, lt=1)
+    max_daily_loss_pct: Real = Field(default=0.03, gt=0, lt=1)
+    brake: Literal["grossman_zhou", "linear", "none"] = "grossman_zhou"
     max_orders_per_minute: Whole = Field(default=300, ge=1, le=100_000)
     price_collar_frac: Real = Field(default=0.05, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "RiskSettings":
+        if self.cvar_daily_pct < self.var_daily_pct:
+            raise sentence(
+                f"risk.cvar_daily_pct {self.cvar_daily_pct} is below risk.var_daily_pct {self.var_daily_pct}: "
+                "the mean of the worst losses cannot be smaller than the least of them",
+                "risk",
+            )
+        return self
 
 
 class SizingSettings(Section):
@@ -96,13 +119,6 @@ class SizingSettings(Section):
                 "sizing.fixed_qty is missing; sizing.method: fixed_qty needs a quantity, like 0.01", "sizing"
             )
         return self
-
-
-class PortfolioSettings(Section):
-    """From wishes to targets: the band in which nothing is traded, and the exposure of all full wishes together."""
-
-    no_trade_band_frac: Real = Field(default=0.1, ge=0, lt=1)
-    gross_leverage: Real = Field(default=1.0, gt=0, le=125)
 
 
 class ProtectionSettings(Section):
@@ -127,12 +143,17 @@ class SlippageSettings(Section):
 
 
 class SimulationSettings(Section):
-    """The simulated exchange. A fee of null is the instrument's own; a volume share of null is no limit."""
+    """The simulated exchange. A fee of null is the instrument's own; a volume share of null is no limit.
+
+    ``reset_after_days`` is the person of a backtest, who lifts the latch of a drawdown that long after it fell; null is
+    nobody. A daemon waits for a real one.
+    """
 
     taker_fee: Money | None = Field(default=Decimal("0.0005"), ge=0, lt=Decimal("0.1"))
     maker_fee: Money | None = Field(default=Decimal("0.0002"), gt=Decimal("-0.1"), lt=Decimal("0.1"))
     slippage: SlippageSettings = SlippageSettings()
     latency_ms: Real = Field(default=0.0, ge=0, le=60_000)
+    reset_after_days: Whole | None = Field(default=30, ge=1, le=3650)
     volume_share: Real | None = Field(default=0.1, gt=0, le=1)
     delisting: bool = True
     funding: bool = True
@@ -181,6 +202,7 @@ class Settings(Section):
     strategies: tuple[StrategySettings, ...]
     risk: RiskSettings = RiskSettings()
     sizing: SizingSettings = SizingSettings()
+    regime: RegimeSettings = RegimeSettings()
     portfolio: PortfolioSettings = PortfolioSettings()
     protection: ProtectionSettings = ProtectionSettings()
     execution: ExecutionSettings = ExecutionSettings()
@@ -218,6 +240,10 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Settings":
+        if self.regime.model != "none" and self.portfolio.optimizer == "none":
+            raise sentence(
+                "regime.model needs a portfolio that it can move: set portfolio.optimizer to mean_variance", "regime"
+            )
         if not self.strategies:
             raise sentence("strategies is empty; name at least one, like {class: TrendFollowing}", "strategies")
         seen: set[str] = set()

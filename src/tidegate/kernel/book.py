@@ -25,7 +25,7 @@ from tidegate.domain.ledger import EXACT, ZERO
 from tidegate.domain.market import DAY_NS
 from tidegate.domain.messages import Command, ModelFitted
 from tidegate.domain.orders import OrderFilled, Purpose
-from tidegate.domain.signals import BookRisk, Scenario, TargetWeight
+from tidegate.domain.signals import BookRisk, Scenario, StrategyResult, TargetWeight
 from tidegate.kernel.desk import Desk
 from tidegate.kernel.settings import KernelSettings
 from tidegate.kernel.weighing import Candidate, Weighing, WeighingState, unmoved
@@ -266,6 +266,11 @@ class Book:
         self._earned, self._equity = results, equity
         if self.weighing is not None:
             out.append(self._risk(self.weighing, close_ns, prices, positions, equity, brake))
+
+    def settle(self, now_ns: Nanos, prices: Mapping[InstrumentId, float]) -> list[StrategyResult]:
+        """What has been earned since the last line."""
+        marks = {name: Decimal(repr(price)) for name, price in prices.items()}
+        return self.ledgers.lines(marks, self.scenario, now_ns)
 
     def _earn(self, results: Mapping[StrategyId, float], prices: Mapping[InstrumentId, float], close_ns: Nanos) -> None:
         gross = self._gross(prices)
