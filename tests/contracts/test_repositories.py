@@ -118,6 +118,7 @@ async def test_bars_come_back_bit_for_bit_and_by_their_open(bars: BarRepository)
     assert same(await bars.load(SERIES, T0, FOREVER), table)
     assert same(await bars.load(SERIES, T0 + MINUTE_NS, T0 + 3 * MINUTE_NS), rows(table, slice(1, 3)))
     assert len(await bars.load(SERIES, T0 - DAY_NS, T0)) == 0
+    assert same(await bars.load(SERIES, T0 + 1, T0 + MINUTE_NS + 1), rows(table, slice(1, 2)))
     assert len(await bars.load(BarSeries("binance", BTC, ONE_MINUTE), T0, FOREVER)) == 0
 
 

@@ -3,10 +3,10 @@
 from typing import Annotated, Any, Literal, NoReturn
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
-from pydantic import PlainValidator, WithJsonSchema
+from pydantic import Field, PlainValidator, WithJsonSchema
 
 from tidegate.app.config_errors import sentence
-from tidegate.app.config_fields import Section
+from tidegate.app.config_fields import Section, Whole
 from tidegate.domain.errors import ConfigError
 from tidegate.domain.secret import Secret
 
@@ -90,17 +90,37 @@ def _url(value: object) -> DatabaseUrl:
         raise sentence(str(error), "database") from None
 
 
+class KeepSettings(Section):
+    """How long things are kept, and how much of the disk that may take. Null keeps all of it.
+
+    Only ``market_data`` and ``risk_metrics`` are ever dropped from the database, whole months (or chunks) at a time;
+    imported bars are bars. What is kept for ever is planned for ``plan_days``. The ``..._mib_per_day`` are what the
+    start reckons with: it is refused when the disk cannot hold the days, with ``reserve_mib`` to spare.
+    """
+
+    journal_days: Whole | None = Field(default=30, ge=1, le=36_500)
+    tape_days: Whole | None = Field(default=7, ge=1, le=36_500)
+    market_data_days: Whole | None = Field(default=None, ge=1, le=36_500)
+    risk_metrics_days: Whole | None = Field(default=400, ge=1, le=36_500)
+    plan_days: Whole = Field(default=30, ge=1, le=36_500)
+    journal_mib_per_day: Whole = Field(default=16, ge=0, le=10**6)
+    tape_mib_per_day: Whole = Field(default=64, ge=0, le=10**6)
+    database_mib_per_day: Whole = Field(default=16, ge=0, le=10**6)
+    reserve_mib: Whole = Field(default=256, ge=0, le=10**6)
+
+
 class DatabaseSettings(Section):
     """The database. ``embedded`` is a server of our own, ``memory`` is none, an address is somebody else's PostgreSQL.
 
     ``tier: plain`` keeps to plain tables on a server that has TimescaleDB. ``dir`` is the folder of the embedded
-    database, ``pg_bin`` the folder of the PostgreSQL programs; null finds both.
+    database, ``pg_bin`` the folder of the PostgreSQL programs; null finds both. ``keep``: how long things are kept.
     """
 
     url: Annotated[DatabaseUrl, PlainValidator(_url), WithJsonSchema({"type": "string"})] = DatabaseUrl(EMBEDDED)
     tier: Literal["auto", "plain"] = "auto"
     dir: str | None = None
     pg_bin: str | None = None
+    keep: KeepSettings = KeepSettings()
 
 
 def screen_password(tree: dict[str, Any], source: str, *, allowed: bool) -> None:

@@ -6,6 +6,7 @@ would hide from the planner that the index applies.
 """
 
 from collections.abc import Collection
+from datetime import datetime
 from typing import Any, TypeAlias
 
 from sqlalchemy import (
@@ -272,7 +273,12 @@ def _of_series(series: BarSeries, columns: Any) -> ColumnElement[bool]:
 def _opens_in(series: BarSeries, start_ns: int, end_ns: int) -> ColumnElement[bool]:
     """Bars are stored by their end."""
     b, length = t.market_data.c, series.bar.interval_ns
-    return and_(_of_series(series, b), b.ts >= stamp(start_ns + length), b.ts < stamp(end_ns + length))
+    return and_(_of_series(series, b), b.ts >= _stamp_from(start_ns + length), b.ts < _stamp_from(end_ns + length))
+
+
+def _stamp_from(ts_ns: int) -> datetime:
+    """The first whole microsecond that is not before a time: bars end on one."""
+    return stamp(ts_ns + 999)
 
 
 def bars_in_range(series: BarSeries, start_ns: int, end_ns: int) -> Rows:
