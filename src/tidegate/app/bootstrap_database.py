@@ -6,7 +6,7 @@ checked, and the refusal names ``tidegate db migrate``.
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -42,7 +42,7 @@ from tidegate.adapters.files.journal_reader import read_journal
 from tidegate.app.config_database import EMBEDDED, MEMORY, DatabaseSettings
 from tidegate.app.config_fields import normalise_symbol
 from tidegate.app.config_live import VenueSettings
-from tidegate.domain.errors import ConfigError, DatabaseError, DataError, JournalError
+from tidegate.domain.errors import ConfigError, DatabaseError, JournalError, NotRunning
 from tidegate.domain.ids import InstrumentId, Nanos
 from tidegate.domain.market import INTERVALS_NS, SECOND_NS, BarSpec
 from tidegate.domain.messages import Command, Record
@@ -62,6 +62,8 @@ __all__ = [
     "Place",
     "SchemaMismatch",
     "back_up",
+    "connected",
+    "journal_folders",
     "bar_files",
     "export_bars",
     "lead_down",
@@ -70,6 +72,7 @@ __all__ = [
     "open_database",
     "open_place",
     "projecting",
+    "rebuild",
     "restore",
     "session_journal",
     "session_journals",
@@ -340,14 +343,7 @@ def session_journal(folder: Path, *, new: bool = False) -> SessionJournal:
 
 def session_journals(root: Path, say: Callable[[str], None]) -> list[SessionJournal]:
     """The journals of a daemon, oldest first. What was never begun is passed over; what cannot be read, with a word."""
-    found = []
-    for folder in sorted(root.iterdir()) if root.is_dir() else []:
-        if folder.is_dir() and any(folder.glob("ledger-*.log")):
-            try:
-                found.append(session_journal(folder))
-            except (JournalError, ValueError, KeyError) as error:
-                say(f"{folder} is left out of the database: {error}")
-    return found
+    return list(_readable(sorted(root.iterdir()) if root.is_dir() else [], say))
 
 
 @asynccontextmanager
@@ -419,6 +415,74 @@ async def write_backtest(settings: "Settings", kept: Iterable["Kept"], started_n
                 after_seq = seq
         await trading.write(*scope, projection.take(), seq, projection.dump(), after_seq=after_seq)
     return session_id
+
+
+def journal_folders(settings: "Settings") -> list[Path]:
+    """Where journals of this configuration may lie: those of its demos, and of its daemons in every mode."""
+    from platformdirs import user_state_path
+
+    user = user_state_path("tidegate", appauthor=False)
+    roots = [Path(settings.journal.dir) if settings.journal.dir else user / "demo"]
+    state = Path(settings.state.dir) if settings.state.dir else user
+    roots += sorted(state.glob("*/journal")) if state.is_dir() else []
+    return [each for root in roots if root.is_dir() for each in sorted(root.iterdir()) if each.is_dir()]
+
+
+async def rebuild(
+    settings: DatabaseSettings,
+    folders: Iterable[Path],
+    session_id: str | None,
+    advance: Callable[[str, int, int], None],
+    say: Callable[[str], None],
+) -> dict[str, int]:
+    """Make the rows of sessions anew from their journals: those in ``folders``, and those that the database knows of.
+
+    All sessions of one realm are one transaction: others see the old rows or the new ones. Returns their records by
+    name. Raises ``NotRunning`` when there is no such session.
+    """
+    from tidegate.adapters.database.trading import PostgresTrading
+    from tidegate.adapters.database.transaction import one_transaction
+
+    async with open_database(settings) as database:
+        known = await PostgresTrading(database.engine).sessions()
+        places = {Path(each["journal"]) for each in known if each["journal"]} | {each.resolve() for each in folders}
+        groups: dict[tuple[str, str], list[SessionJournal]] = {}
+        for journal in _readable(sorted(places), say):
+            session = journal.session
+            groups.setdefault((session.account_id, session.realm), []).append(journal)
+        wanted = [_from_session(sorted(group, key=_age), session_id) for group in groups.values()]
+        if session_id is not None and not any(wanted):
+            raise NotRunning(f"no journal of a session {session_id} is there")
+        done: dict[str, int] = {}
+        total = sum(map(len, wanted))
+        for group in wanted:
+            async with one_transaction(database.engine) as trading:
+                for journal in reversed(group):
+                    await trading.delete_session(journal.session.account_id, journal.session.session_id)
+                for journal in group:
+                    advance(journal.session.session_id, len(done), total)
+                    done[journal.session.session_id] = await Projector.project(trading, journal)
+        return done
+
+
+def _readable(folders: Iterable[Path], say: Callable[[str], None]) -> Iterator[SessionJournal]:
+    for folder in folders:
+        if folder.is_dir() and any(folder.glob("ledger-*.log*")):
+            try:
+                yield session_journal(folder)
+            except (JournalError, ValueError, KeyError) as error:
+                say(f"{folder} is left out of the database: {error}")
+
+
+def _age(journal: SessionJournal) -> tuple[int, int]:
+    return journal.session.gen, journal.session.started_ns
+
+
+def _from_session(group: list[SessionJournal], session_id: str | None) -> list[SessionJournal]:
+    names = [each.session.session_id for each in group]
+    if session_id is None:
+        return group
+    return group[names.index(session_id) :] if session_id in names else []
 
 
 async def _report(place: Place) -> SchemaReport:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Run the command line; every expected failure is one line on stderr."""
+    import tidegate.app.cli_books
     import tidegate.app.cli_data
     import tidegate.app.cli_db
     import tidegate.app.cli_live

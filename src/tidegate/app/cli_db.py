@@ -2,12 +2,14 @@
 
 import json
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tidegate.app.cli_options import Config, Json, db_app
+from tidegate.app.cli_options import Config, Json, db_app, talk_of_database
 
 if TYPE_CHECKING:
     from tidegate.app.config_database import DatabaseSettings
@@ -111,3 +113,42 @@ def db_shell(config: Config = None) -> None:
             return place.programs().shell()
 
     sys.exit(run_on_loop(run()))
+
+
+@db_app.command("rebuild")
+def db_rebuild(
+    config: Config = None,
+    session: Annotated[str | None, typer.Option("--session", help="One session; else all that have a journal.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make the rows anew from the journals: what is there stays until the new rows are whole, session by session.
+
+    Before a real venue the sessions after the named one are made anew too: their books go on from it.
+    """
+    from tidegate.app.bootstrap_database import journal_folders, rebuild
+    from tidegate.app.config import load_settings
+    from tidegate.app.daemon import run_on_loop
+
+    settings = load_settings(config, None, {"symbols": ["BTCUSDT"], "strategies": ["TrendFollowing"]})
+    with _counting_sessions(quiet=as_json) as advance:
+        done = run_on_loop(rebuild(settings.database, journal_folders(settings), session, advance, talk_of_database))
+    if as_json:
+        print(json.dumps(done))
+    else:
+        for name, records in done.items():
+            print(f"{name}: {records:,} records")
+        print(f"{len(done)} sessions made anew")
+
+
+@contextmanager
+def _counting_sessions(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar over sessions on a terminal, nothing elsewhere."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda *_: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("rebuild", total=None)
+        yield lambda name, done, total: bar.update(task, description=name, completed=done, total=total)

@@ -220,6 +220,14 @@ class Projector:
                 await self._hurry.wait()
         self._hurry.clear()
 
+    @classmethod
+    async def project(cls, repository: TradingRepository, journal: SessionJournal) -> int:
+        """Project one journal as far as it is written, and return its last record. Raises what goes wrong."""
+        worker = cls(_never, [journal])
+        worker._closing = True
+        await worker._all(repository)
+        return worker.projected_seq
+
     # ---- the journals, in order ---------------------------------------------------------------------------------
 
     async def _all(self, repository: TradingRepository) -> None:
@@ -389,6 +397,10 @@ class Projector:
             )
         self.quarantined += len(refused)
         return kept
+
+
+def _never() -> AbstractAsyncContextManager[Connected]:
+    raise AssertionError("it was given a repository")
 
 
 async def _cursor(repository: TradingRepository, session: SessionInfo) -> int | None:
