@@ -42,7 +42,7 @@ from tidegate.adapters.files.journal_reader import read_journal
 from tidegate.app.config_database import EMBEDDED, MEMORY, DatabaseSettings
 from tidegate.app.config_fields import normalise_symbol
 from tidegate.app.config_live import VenueSettings
-from tidegate.domain.errors import ConfigError, DatabaseError, JournalError, NotRunning
+from tidegate.domain.errors import ConfigError, DatabaseError, DataError, JournalError, NotRunning
 from tidegate.domain.ids import InstrumentId, Nanos
 from tidegate.domain.market import INTERVALS_NS, SECOND_NS, BarSpec
 from tidegate.domain.messages import Command, Record
