@@ -24,6 +24,7 @@ from tidegate.app.demo import DemoParts
 from tidegate.app.loading import load_strategy
 from tidegate.app.markets import HistoryMarket, InventedMarket
 from tidegate.app.result import BacktestResult
+from tidegate.app.workers import PoolWorker
 from tidegate.domain.account import ContractSetting
 from tidegate.domain.errors import ConfigError, JournalError
 from tidegate.domain.ids import InstrumentId, Nanos, StrategyId
@@ -310,7 +311,10 @@ class Demo:
             snapshot_every=kept.snapshot_every,
             fsync=kept.fsync,
         )
-        connections = Connections(venue, venue, venue, venue.clock, venue.hurry, venue.close)
+        worker = PoolWorker()
+        connections = Connections(
+            venue, venue, venue, venue.clock, venue.hurry, venue.close, worker=worker, shut=worker.end
+        )
         self.parts = DemoParts(settings, self.kernel, session, connections, files, journal)
 
 

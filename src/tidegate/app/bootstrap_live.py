@@ -7,7 +7,7 @@ import asyncio
 import os
 import random
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -38,6 +38,7 @@ from tidegate.app.config import Settings
 from tidegate.app.config_live import Endpoints
 from tidegate.app.daemon import Connections
 from tidegate.app.live import Companion, LiveParts, Seamless
+from tidegate.app.workers import InlineWorker, PoolWorker
 from tidegate.domain.errors import ConfigError, InvariantBroken, VenueError
 from tidegate.domain.ids import InstrumentId, Nanos
 from tidegate.domain.instrument import Instrument
@@ -66,6 +67,7 @@ class World:
     journal: Callable[[FileJournal], Journal] = lambda files: files
     lock: Callable[[Path], AbstractContextManager[object]] = ProcessLock
     on_call: Callable[[Call], None] | None = None
+    worker: Callable[[], PoolWorker | InlineWorker] = PoolWorker
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,6 +328,7 @@ async def live_parts(
             open=venue.start,
             warm_up=lambda: seamless.warm_up(wanted),
             reconciles=mode != "paper",
+            worker=stack.enter_context(closing(world.worker())),
             shut=venue.stop,
         )
         yield LiveParts(

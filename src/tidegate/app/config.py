@@ -85,7 +85,7 @@ class RiskSettings(Section):
     max_consecutive_loss_days: Whole = Field(default=7, ge=1, le=365)
     allow_short: bool = True
     kelly_fraction: Real = Field(default=0.25, ge=0, le=1)
-    max_position_pct: Real = Field(default=0.25, gt=0, le=1)
+    max_position_pct: Real = Field(default=0.25, gt=0, lt=1)
     max_leverage: Real = Field(default=3.0, gt=0, le=125)
     target_volatility: Real = Field(default=0.10, gt=0, le=5)
     min_liquidation_distance: Real = Field(default=0.30, ge=0, lt=1)

@@ -26,7 +26,7 @@ from tidegate.domain.market import MarketEvent
 from tidegate.domain.messages import Alert, Event, Operation, OperatorCommand, Severity, Subscription, TakeSnapshot
 from tidegate.domain.orders import CancelOrder, Purpose
 from tidegate.kernel.kernel import Kernel
-from tidegate.ports import Clock, ExecutionVenue, Journal, MarketDataFeed, Timers
+from tidegate.ports import Clock, ExecutionVenue, Journal, MarketDataFeed, ModelWorker, Timers
 
 _T = TypeVar("_T")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -42,6 +42,7 @@ class Connections:
 
     ``open`` is awaited before anything is asked of the venue. ``warm_up`` gives the bars that the kernel lacks.
     ``reconciles`` says that the kernel asks for snapshots by itself; else the first one comes before START.
+    ``worker`` fits models; without one they keep the parameters that they have.
     ``hurry`` is called when the stop begins, ``close`` when nothing more is wanted: the streams end when what is under
     way was delivered, or are cut off after ``linger_s``. ``shut`` is awaited at the very end, whatever happened.
     """
@@ -57,6 +58,7 @@ class Connections:
     open: Callable[[], Awaitable[None]] = _nothing
     warm_up: Callable[[], AsyncIterator[MarketEvent]] | None = None
     reconciles: bool = False
+    worker: ModelWorker | None = None
     shut: Callable[[], Awaitable[None]] = _nothing
 
 
@@ -99,7 +101,12 @@ class Daemon:
         self._companions = tuple(companions)
         self._flatten_on_stop, self._deadline_s = flatten_on_stop, deadline_s
         self.dispatcher = Dispatcher(
-            connections.venue, connections.timers, connections.clock, lambda event: self.inbox.post(event), on_alert
+            connections.venue,
+            connections.timers,
+            connections.clock,
+            lambda event: self.inbox.post(event),
+            on_alert,
+            connections.worker,
         )
         self.inbox = Inbox(kernel, journal, self.dispatcher, observers, last_seq=last_seq, lock_step=lock_step)
         self.inbox.observe(lambda _: self._progress.set())
@@ -174,6 +181,8 @@ class Daemon:
         if self._to.warm_up is not None:
             async for event in self._to.warm_up():
                 await self.inbox.deliver(event)
+                await self.dispatcher.drained()  # a model that stored bars ask for counts from its own bar on
+                await self.inbox.answered()
         if not self._to.reconciles:
             await self.inbox.deliver(await self._to.venue.snapshot(TakeSnapshot("start", (), 0, "start")))
         await self.operate(Operation.START, "")

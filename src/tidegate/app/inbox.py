@@ -137,6 +137,12 @@ class Inbox:
         self._answers.append(event)
         self._filled.set()
 
+    async def answered(self) -> None:
+        """Handle what was posted so far."""
+        async with self._lock:
+            while self._answers:
+                await self._take(self._answers.popleft())
+
     async def run(self) -> None:
         """Handle what is queued or posted, until cancelled."""
         self._running = True

@@ -51,6 +51,10 @@ class PoolWorker:
             self._pool = None
             raise ModelError(f"the process that fits {request.model} died") from error
 
+    async def end(self) -> None:
+        """``close``, for whoever awaits its connections' end."""
+        self.close()
+
     def close(self) -> None:
         """End the process; a fit that is under way is given up."""
         if self._pool is not None:
@@ -60,6 +64,9 @@ class PoolWorker:
 
 class InlineWorker:
     """The port where the loop may wait: simulated time."""
+
+    def close(self) -> None:
+        """There is nothing to end."""
 
     async def fit(self, request: FitModel) -> bytes:
         """Fit here. Raises ``ModelError``."""

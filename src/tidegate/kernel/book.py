@@ -116,6 +116,16 @@ class Book:
     def scenario(self) -> Scenario:
         return Scenario.UNKNOWN if self.weighing is None else self.weighing.scenario
 
+    def memory_bars(self) -> int:
+        """How many bars a cold start needs for the first fit of its models, and for the risk of its instruments."""
+        weighing = self._settings.weighing
+        if weighing is None:
+            return 0
+        needed = weighing.warmup_bars
+        if (detector := weighing.detector) is not None:
+            needed = max(needed, detector.first_fit_bars + detector.trend_bars + 2 * detector.activation_lag_bars)
+        return needed * max(1, weighing.interval_ns // self._settings.interval_ns)
+
     # ---- the close ----------------------------------------------------------------------------------------------
 
     def close(self, close_ns: Nanos, closed: Mapping[InstrumentId, float], out: list[Command]) -> bool:

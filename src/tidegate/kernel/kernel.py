@@ -472,7 +472,9 @@ class Kernel:
 
     def bars_known(self, instrument: InstrumentId) -> tuple[Nanos, int]:
         """The end of the last bar of an instrument (0 when there was none), and how many bars its features remember."""
-        return self._trading.wishes.bars_known(instrument, self._settings.interval_ns)
+        last_ns, needed = self._trading.wishes.bars_known(instrument, self._settings.interval_ns)
+        book = self._trading.book
+        return last_ns, needed if book is None else max(needed, book.memory_bars())
 
     def standing_wish(self, strategy: StrategyId, instrument: InstrumentId) -> Signal | None:
         """The wish of a strategy that counts now."""

@@ -180,7 +180,10 @@ class Trading:
     def _brake(self, brake: DrawdownBrake, close_ns: Nanos, out: list[Command]) -> None:
         """See what the book has lost; at the limit everything is closed, until a person has looked."""
         before = brake.state.reason
-        state = brake.observe(close_ns, self.positions.unit_value(self.equity()))
+        units = self.positions.units
+        if not units > 0.0:
+            return
+        state = brake.observe(close_ns, self.equity() / units)
         if state.reason and state.reason != before:
             out.append(Alert(Severity.WARNING, "risk", state.reason, self.now_ns))
         if state.latched and self.lifecycle.latch is None:

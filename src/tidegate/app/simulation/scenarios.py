@@ -41,6 +41,7 @@ SETTINGS: Final[Mapping[str, object]] = {
     "timeframe": "1m",
     "strategies": ["TrendFollowing"],
     "venue": {"leverage": 20},
+    "risk": {"brake": "none"},  # a script that loses shall go on giving the order path its work
 }
 """The daemon of a simulated run, unless it is told otherwise."""
 

@@ -22,6 +22,7 @@ from tidegate.app.simulation.nodes import NODE, Node
 from tidegate.app.simulation.runner import Outcome, run
 from tidegate.app.simulation.scenarios import SETTINGS
 from tidegate.app.simulation.witness import Witness
+from tidegate.app.workers import InlineWorker
 from tidegate.domain.errors import AlreadyRunning
 from tidegate.domain.ids import Nanos
 from tidegate.domain.messages import Alert, Record
@@ -138,6 +139,7 @@ class SimWorld:
             {},
             journal=lambda files: SimJournal(files, self.loop, files.close_now),
             lock=self._lock,
+            worker=InlineWorker,
         )
         try:
             async with live_parts(self.settings, "testnet", world, self._alerted) as parts:
