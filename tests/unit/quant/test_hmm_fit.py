@@ -42,11 +42,14 @@ def test_planted_regimes_are_told_by_fitted_parameters_on_later_bars(seed: int) 
 
 
 def test_labels_keep_their_identity_over_twenty_refits() -> None:
-    _, rows = planted(5, 6_000)
-    warm = known(fit_hmm(rows[:1_500], 3, seed=0, restarts=2))
+    """Were two labels exchanged in a refit, about one bar of three would bear its true state from then on."""
+    states, rows = planted(5, 6_000)
+    warm = known(fit_hmm(rows[:2_000], 3, seed=0, restarts=2))
     for refit in range(1, 21):
-        warm = known(fit_hmm(rows[190 * refit : 190 * refit + 1_500], 3, seed=refit, restarts=1, warm=warm))
-        assert warm.raw_deviations()[:, 0] == pytest.approx(VOLATILITIES, rel=0.35)
+        window = slice(190 * refit, 190 * refit + 2_000)
+        warm = known(fit_hmm(rows[window], 3, seed=refit, restarts=1, warm=warm))
+        right = HmmFilter(warm).scan(rows[window]).argmax(axis=1) == states[window]
+        assert right[settled(states[window])].mean() > 2.0 / 3.0, refit
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
