@@ -42,6 +42,7 @@ class Process:
             text=True,
             cwd="/",
             env=environment,
+            start_new_session=True,
         )
 
     def answer(self) -> dict[str, Any]:
@@ -58,9 +59,11 @@ class Process:
         return self.answer()
 
     def end(self, how: signal.Signals | None = None) -> None:
-        """By a signal, or by the end of its input."""
+        """By a signal, or by the end of its input. Ctrl-C goes to the whole group, as from a terminal."""
         self.ended = True
-        if how is not None:
+        if how is signal.SIGINT:
+            os.killpg(self.process.pid, how)
+        elif how is not None:
             self.process.send_signal(how)
         self.process.communicate(timeout=PATIENCE_S)
 
@@ -105,8 +108,8 @@ def start(request: pytest.FixtureRequest, place: Path) -> Iterator[Start]:
         place.chmod(0o777)
     started: list[Process] = []
 
-    def run(folder: Path, *, loop: str = "asyncio") -> Process:
-        started.append(Process([*command, loop, str(folder)], environment))
+    def run(folder: Path, *, loop: str = "asyncio", last_words: str = "") -> Process:
+        started.append(Process([*command, loop, str(folder), last_words], environment))
         return started[-1]
 
     yield run
@@ -256,6 +259,17 @@ def test_however_its_starter_ends_the_server_shuts_down(start: Start, data: Path
     assert again.ask("select n from kept")["row"] == ["43"]
     again.end()
     assert "not properly shut down" not in server_log(data)
+
+
+def test_ctrl_c_leaves_the_server_up_until_its_owner_has_finished(start: Start, data: Path) -> None:
+    first = start(data, last_words="update kept set n = 44")
+    first.answer()
+    first.end(signal.SIGINT)
+    assert first.process.returncode == 130 or first.process.returncode == -signal.SIGINT
+    again = start(data)
+    again.answer()
+    assert again.ask("select n from kept")["row"] == ["44"]
+    again.end()
 
 
 def test_a_start_right_after_kill_9_waits_for_the_old_server(start: Start, data: Path) -> None:
