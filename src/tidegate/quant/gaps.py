@@ -11,8 +11,8 @@ def fill_gaps(bars: BarTable, how: Literal["nan", "previous"] = "nan") -> BarTab
     """The bars ``(T,)`` with every missing one between the first and the last put in its place, ``(N,)``, N >= T.
 
     ``nan`` (default): prices and volume of a missing bar are nan, for nobody knows them. ``previous``: its prices are
-    the close before it and its volume is 0, which is what a market without a trade looks like; an outage looks the same,
-    so volatilities come out too small. Raises ``ValueError`` for another word, and when bars lie off their own grid.
+    the close before it and its volume is 0, which is what a market without a trade looks like; an outage looks the
+    same, so volatilities come out too small. Raises ``ValueError`` for another word, and for bars off their own grid.
     """
     if how not in ("nan", "previous"):
         raise ValueError(f"gaps are filled with 'nan' or 'previous', not {how!r}")

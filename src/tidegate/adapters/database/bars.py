@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any
 
 import asyncpg
-from sqlalchemy import ClauseElement
+from sqlalchemy import ClauseElement, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from tidegate.adapters.database import statements
@@ -23,6 +23,9 @@ from tidegate.domain.ids import InstrumentId, Nanos
 from tidegate.domain.market import INTERVALS_NS, BarSpec
 from tidegate.ports import BarCoverage, BarGap, BarSeries
 from tidegate.quant.bars import BarTable
+
+_PATIENT = text("set local statement_timeout = '15min'")
+"""For the transactions that move bars in bulk: on a busy machine a minute, which is enough for a question, is not."""
 
 _KEY = ", ".join(COLUMNS[:6])
 _VALUES = COLUMNS[6:]
@@ -46,6 +49,7 @@ class PostgresBars:
         saved = 0
         with one_error(f"saving {series.bar.name} bars of {series.instrument}"):
             async with self._engine.begin() as connection:
+                await connection.execute(_PATIENT)
                 for table in tables:
                     check_table(series, table)
                     if len(table):
@@ -56,6 +60,7 @@ class PostgresBars:
     async def load(self, series: BarSeries, start_ns: Nanos, end_ns: Nanos) -> BarTable:
         with one_error(f"loading {series.bar.name} bars of {series.instrument}"):
             async with self._engine.connect() as connection:
+                await connection.execute(_PATIENT)
                 return await read_bars(connection, statements.bars_in_range(series, start_ns, end_ns), series.bar)
 
     async def latest(self, instrument: InstrumentId, bar: BarSpec, count: int, source: str | None = None) -> BarTable:
@@ -81,6 +86,7 @@ class PostgresBars:
     async def coverage(self) -> list[BarCoverage]:
         with one_error("listing the bars"):
             async with self._engine.connect() as connection:
+                await connection.execute(_PATIENT)
                 found = (await connection.execute(statements.coverage())).all()
         return [_covered(row) for row in found]
 
@@ -93,6 +99,7 @@ class PostgresBars:
         check_multiple(series.bar, bar)
         with one_error(f"rolling up {series.bar.name} bars of {series.instrument}"):
             async with self._engine.begin() as connection:
+                await connection.execute(_PATIENT)
                 ends = (await connection.execute(statements.stored_range(series, start_ns, end_ns))).one()
                 if ends.first_ns is None:
                     return 0
@@ -134,14 +141,14 @@ async def driver_of(connection: AsyncConnection) -> Any:
 
 async def read_bars(connection: AsyncConnection, query: ClauseElement, bar: BarSpec) -> BarTable:
     """Bars out of a query for ``bar_wire.READ_COLUMNS``, by COPY."""
-    text, arguments = compiled(connection, query)
+    statement, arguments = compiled(connection, query)
     answer = bytearray()
 
     async def take(data: bytes) -> None:
         answer.extend(data)
 
     raw = await driver_of(connection)
-    await raw.copy_from_query(text, *arguments, output=take, format="binary")
+    await raw.copy_from_query(statement, *arguments, output=take, format="binary")
     return decode(answer, bar.interval_ns)
 
 
