@@ -270,6 +270,8 @@ class Weighing:
 
     def load(self, state: WeighingState) -> None:
         """Continue from a dump. Raises ``InvariantBroken`` when it is of other settings."""
+        if (state.detector is None) != (self.detector is None):
+            raise InvariantBroken("the snapshot is of another portfolio: one has a regime detector, the other has none")
         try:
             self.covariance.load(state.covariance)
             if self.detector is not None:
