@@ -27,13 +27,13 @@ from tidegate.domain.messages import Record
 from tidegate.ports import TradingRepository
 
 _SLICE_RECORDS = 64
-_MOST_REFUSED = 50
 _QUARANTINE_PLACE = 1_000_000
 _TEXT_KEPT = 500
 
 
 class Follower(Protocol):
-    """A journal as it is read: whole records in order, each once. Raises ``JournalError``."""
+    """A journal as it is read: whole records in order, each once, from one that is known already or the next one on.
+    Raises ``JournalError``."""
 
     first_seq: int
     last_seq: int
@@ -80,6 +80,7 @@ class Pace:
     cursor_age_s: float = 10.0
     first_pause_s: float = 0.25
     longest_pause_s: float = 30.0
+    most_refused: int = 50  # rows of one batch; more of them, and it is not about rows
 
 
 @dataclass(slots=True)
@@ -225,7 +226,11 @@ class Projector:
         """Project one journal as far as it is written, and return its last record. Raises what goes wrong."""
         worker = cls(_never, [journal])
         worker._closing = True
-        await worker._all(repository)
+        try:
+            await worker._all(repository)
+        finally:
+            if worker._at is not None:
+                worker._at.follower.close()
         return worker.projected_seq
 
     # ---- the journals, in order ---------------------------------------------------------------------------------
@@ -279,7 +284,8 @@ class Projector:
         while perf_counter() - began_s < self._pace.slice_s and at.projection.waiting < self._pace.batch_rows:
             records = at.follower.read(_SLICE_RECORDS)
             for record in records:
-                at.projection.fold(record)
+                if record.seq > at.projection.seq:
+                    at.projection.fold(record)
             any_read = any_read or bool(records)
             if len(records) < _SLICE_RECORDS:
                 break
@@ -385,7 +391,7 @@ class Projector:
                     await halve(table, rows[len(rows) // 2 :])
                     return
                 refused.append((table, rows[0], str(error)))
-                if len(refused) > _MOST_REFUSED:
+                if len(refused) > self._pace.most_refused:
                     raise DatabaseError(f"the database refuses everything: {error}") from error
 
         for table, rows in batch.rows.items():

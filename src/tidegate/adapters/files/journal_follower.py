@@ -40,17 +40,16 @@ _Line = TypeVar("_Line", EntryLine, TapeLine)
 
 
 class JournalFollower:
-    """The records of the journal in ``folder`` after ``after_seq``, as they are written. Raises ``JournalError``.
+    """The records of the journal in ``folder``, as they are written; the first one is not later than the one after
+    ``after_seq``. Raises ``JournalError``.
 
-    ``last_seq`` is the number of the last whole record seen, even where it was not asked for; -1 before any.
-    ``ended`` says that a torn line ended the journal.
+    ``last_seq`` is the number of the last whole record, -1 before any. ``ended``: a torn line ended the journal.
     """
 
     def __init__(self, folder: Path, after_seq: int = 0) -> None:
         reader = read_journal(folder)
         self.folder, self.header, self.first_seq = folder, reader.header, reader.first_seq
         self.last_seq = -1
-        self._after_seq = after_seq
         self._ledger = _Tail(folder, LEDGER, _entry, after_seq)
         self._tape = _Tail(folder, TAPE, decode_tape, after_seq)
         self._next_seq: int | None = self.first_seq if self._ledger.whole and self._tape.whole else None
@@ -68,8 +67,7 @@ class JournalFollower:
             if record is None:
                 break
             self.last_seq = record.seq
-            if record.seq > self._after_seq:
-                records.append(record)
+            records.append(record)
         return records
 
     def close(self) -> None:
@@ -79,11 +77,9 @@ class JournalFollower:
 
     def _step(self) -> Record | None:
         # The ledger is written out after the tape, so it is looked at first: what it has then, the tape has too.
-        entry, taped = self._ledger.head(), self._tape.head()
         if self._next_seq is None:
-            self._next_seq = self._begin(entry, taped)
-            if self._next_seq is None:
-                return None
+            self._next_seq = self._begin()
+        entry, taped = self._ledger.head(), self._tape.head()
         record = whole_record(self._next_seq, entry, taped, self.folder)
         if record is None:
             if entry is not None and taped is not None and min(entry.seq, taped.seq) > self._next_seq:
@@ -96,16 +92,12 @@ class JournalFollower:
         self._next_seq += 1
         return record
 
-    def _begin(self, entry: EntryLine | None, taped: TapeLine | None) -> int | None:
+    def _begin(self) -> int:
         """The first record of which both streams, begun in their middle, have what there is."""
-        starts = [tail.first_seq for tail in (self._ledger, self._tape) if not tail.whole]
-        begin = max(each if each is not None else 0 for each in starts)
-        while entry is not None and entry.seq < begin:
-            self._ledger.drop()
-            entry = self._ledger.head()
-        while taped is not None and taped.seq < begin:
-            self._tape.drop()
-            taped = self._tape.head()
+        begin = max(self._ledger.first_seq or 0, self._tape.first_seq or 0)
+        for tail in (self._ledger, self._tape):
+            while (line := tail.head()) is not None and line.seq < begin:
+                tail.drop()
         return begin
 
 
