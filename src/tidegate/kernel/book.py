@@ -53,6 +53,7 @@ class DeskNote(msgspec.Struct):
     weighed: TargetWeight | None
     divided: tuple[Decimal, tuple[float, ...]] | None
     risk: tuple[float, float, float | None]
+    inputs: SizingInputs | None
 
 
 class BookState(msgspec.Struct):
@@ -166,7 +167,7 @@ class Book:
         exposure: float,
         close_ns: Nanos,
     ) -> None:
-        """Give every desk its weight, and what the sizer and the rules should know of its risk."""
+        """Give every desk its weight, and with new weights what the sizer and the rules should know of its risk."""
         weighing = self.weighing
         if weighing is None or equity <= 0.0:
             return
@@ -195,7 +196,7 @@ class Book:
             weights = weighing.weigh(candidates, exposure)
             for desk in desks:
                 desk.weight = desk.weighed = weights[desk.instrument.id]
-        self._inform(weighing, desks, held)
+            self._inform(weighing, desks, held)
 
     def _inform(self, weighing: Weighing, desks: Sequence[Desk], held: Mapping[InstrumentId, float]) -> None:
         bars_per_day = DAY_NS / self._settings.interval_ns
@@ -351,7 +352,7 @@ class Book:
             self._kelly,
             self._live,
             self._volume,
-            {name: DeskNote(desk.weighed, desk.divided, desk.risk) for name, desk in desks.items()},
+            {name: DeskNote(desk.weighed, desk.divided, desk.risk, desk.inputs) for name, desk in desks.items()},
         )
 
     def load(self, state: BookState, desks: Mapping[InstrumentId, Desk]) -> None:
@@ -370,7 +371,7 @@ class Book:
         self._live, self._volume = state.live, state.volume
         for name, note in state.notes.items():
             desk = desks[name]
-            desk.weighed, desk.divided, desk.risk = note.weighed, note.divided, note.risk
+            desk.weighed, desk.divided, desk.risk, desk.inputs = note.weighed, note.divided, note.risk, note.inputs
 
 
 def _keep(columns: dict[StrategyId, list[float]], name: StrategyId, value: float) -> None:
