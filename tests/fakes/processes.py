@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.request import Request, urlopen
 
-from tests.fakes.command_line import ROOT
+from tests.fakes.command_line import ROOT, WITHOUT_DATABASE
 from tidegate.app.control import ask
 from tidegate.domain.errors import NotRunning
 
@@ -32,13 +32,13 @@ def until(what: str, look: Callable[[], T | None], patience_s: float, told: Call
 class Running:
     """``tidegate`` with arguments in a process of its own; what it says goes into files of ``folder``."""
 
-    def __init__(self, folder: Path, name: str, *arguments: object) -> None:
+    def __init__(self, folder: Path, name: str, *arguments: object, **environment: str) -> None:
         self.out, self.err = folder / f"{name}.out", folder / f"{name}.err"
         self.began_s = time.monotonic()
         with self.out.open("w") as out, self.err.open("w") as err:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "tidegate", *map(str, arguments)],
-                env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+                env={**WITHOUT_DATABASE, **os.environ, "PYTHONPATH": str(ROOT / "src"), **environment},
                 cwd=folder,
                 stdout=out,
                 stderr=err,
@@ -92,8 +92,8 @@ class Localnet(Running):
 class DaemonProcess(Running):
     """``tidegate run`` with a configuration; ``state`` is the folder in which its socket lies."""
 
-    def __init__(self, folder: Path, name: str, config: Path, mode: str, state: Path) -> None:
-        super().__init__(folder, name, "run", "--config", config, "--mode", mode, "--json")
+    def __init__(self, folder: Path, name: str, config: Path, mode: str, state: Path, **environment: str) -> None:
+        super().__init__(folder, name, "run", "--config", config, "--mode", mode, "--json", **environment)
         self.state = state
 
     def status(self) -> dict[str, Any] | None:
