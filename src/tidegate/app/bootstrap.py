@@ -264,7 +264,25 @@ class Backtest:
 DEMO_DEFAULTS: dict[str, object] = {
     "symbols": [str(instrument.id) for instrument in DEFAULT_UNIVERSE],
     "timeframe": "5m",
-    "strategies": ["TrendFollowing"],
+    "strategies": [
+        {"class": "TrendFollowing", "params": {"multi_speed": True, "speed_unit": "1h", "stop_atrs": 5.0}},
+        {"class": "MeanReversion", "params": {"every": "1h"}},
+        {"class": "RangeTrading", "params": {"every": "1h"}},
+        {
+            "class": "FundingArbitrage",
+            "params": {
+                "risk_units": True,
+                "least_days": 10,
+                "beta_days": 10,
+                "volatility_days": 5,
+                "rebalance_days": 2,
+            },
+        },
+    ],
+    "regime": {"model": "hmm", "first_fit_bars": 500, "refit_bars": 168, "trend_bars": 120},
+    "portfolio": {"optimizer": "mean_variance", "rebalance": "1h"},
+    "risk": {"target_volatility": 0.2},
+    "sizing": {"risk_per_trade_frac": 0.01},
 }
 """What the demo runs without a configuration file."""
 

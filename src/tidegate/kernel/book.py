@@ -224,6 +224,11 @@ class Book:
                 total += self._kelly[slot.id]
         return total if total else None
 
+    def own(self, strategy: StrategyId, instrument: InstrumentId) -> float:
+        """What a strategy holds of an instrument in its virtual ledger, signed, in base units."""
+        account = self.ledgers.state.accounts.get(instrument, {}).get(strategy)
+        return 0.0 if account is None else float(account.qty)
+
     # ---- who owns what ------------------------------------------------------------------------------------------
 
     def divide(self, desk: Desk, price: float) -> None:

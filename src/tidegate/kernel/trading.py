@@ -137,7 +137,8 @@ class Trading:
         if equity is None:
             equity = self.equity()
         scale = equity * slot.budget * self._gross_leverage
-        position = held.qty * bar.close / scale if scale > 0.0 else 0.0
+        own = held.qty if self.book is None else self.book.own(slot.id, bar.instrument)
+        position = own * bar.close / scale if scale > 0.0 else 0.0
         return View(bar, position, held.cost / held.qty, funding, funding_ns, self.regime, stale)
 
     def _changed_wish(self, desk: Desk, slot: Slot, ts_ns: Nanos, out: list[Command]) -> None:
