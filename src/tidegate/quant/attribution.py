@@ -201,8 +201,15 @@ def link(periods: Sequence[Attribution], method: Linking = "carino") -> LinkedAt
         table = np.array([getattr(each, name) for each in periods]) * coefficients[:, None]
         return np.array([math.fsum(column) for column in table.T])
 
-    effects = [weighted(name) for name in ("allocation", "selection", "interaction", "others")]
-    return LinkedAttribution(portfolio, benchmark, *effects, coefficients)
+    return LinkedAttribution(
+        portfolio,
+        benchmark,
+        weighted("allocation"),
+        weighted("selection"),
+        weighted("interaction"),
+        weighted("others"),
+        coefficients,
+    )
 
 
 def link_geometric(
@@ -273,7 +280,8 @@ def _menchero(periods: Sequence[Attribution], portfolio: float, benchmark: float
     own = np.array([each.active for each in periods])
     squares = math.fsum(own * own)
     missing = active - constant * math.fsum(own)
-    return constant + (missing / squares * own if squares else np.zeros(count))
+    spread = missing / squares if squares else 0.0
+    return np.asarray(constant + spread * own)
 
 
 # ---- the whole -------------------------------------------------------------------------------------------------------

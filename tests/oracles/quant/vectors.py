@@ -23,9 +23,6 @@ FOLDER = Path(__file__).resolve().parents[4] / "shared" / "oracles" / "quant"
 LATER = frozenset({"almgren_chriss.json", "execution.json", "backtest_statistics.json"})
 """Files of parts that are not built yet."""
 
-ELSEWHERE = {"indicators.json": "tests/oracles/test_indicators.py"}
-"""Files that another test compares leaf by leaf."""
-
 CASES: dict[tuple[str, str], Callable[["Oracle"], None]] = {}
 """Every registered case function by file and case."""
 
