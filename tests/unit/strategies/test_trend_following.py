@@ -64,10 +64,11 @@ def read(
     close: float = 100.0,
     atr: float = 2.0,
     height: float = 10.0,
+    scale: float = 2.0,
 ) -> Signal | None:
     """Crossovers in ATRs, and the places of the last long close in its channels, from 0 (floor) to 1 (ceiling)."""
-    for (fast, slow, scale), gap in zip(strategy.crossings, crossings, strict=True):
-        fast.now, slow.now, scale.now = 100.0 + 2.0 * gap, 100.0, 2.0
+    for (fast, slow, range_), gap in zip(strategy.crossings, crossings, strict=True):
+        fast.now, slow.now, range_.now = 100.0 + 2.0 * gap, 100.0, scale
     strategy.last.now = 100.0
     for channel, place in zip(strategy.channels, places, strict=True):
         channel["lower"].now, channel["upper"].now = 100.0 - height * place, 100.0 + height * (1.0 - place)
@@ -90,6 +91,13 @@ def test_each_crossing_is_clipped_and_a_flat_channel_says_nothing() -> None:
     assert said is not None
     assert said.strength == pytest.approx(0.17)
     assert read(many(), (1.0, 1.0, 1.0), (0.5, 0.5, 0.5), height=0.0) == Signal(0.5, 94.0)
+
+
+@pytest.mark.parametrize("scale", [0.0, float("nan")])
+def test_a_crossing_without_a_range_says_nothing(scale: float) -> None:
+    said = read(many(), (1.0, 1.0, 1.0), (1.0, 1.0, 1.0), scale=scale)
+    assert said is not None
+    assert said.strength == 0.5  # the channels alone
 
 
 def test_strength_goes_by_steps_and_is_flat_below_the_least() -> None:
