@@ -132,7 +132,7 @@ def test_a_live_run_on_the_local_exchange(plain_database: str, tmp_path: Path) -
         state = tmp_path / "state" / "main-testnet"
         daemon = DaemonProcess(tmp_path, "daemon", config, "testnet", state, TIDEGATE__DATABASE__URL=url)
         stack.callback(daemon.kill)
-        daemon.ready_s(60.0)
+        daemon.ready_s(150.0)
         venue.act("deposit", key="demo-key", asset="USDT", amount="125.5")
         daemon.when("it has turned", lambda status: status["fills"] >= 4, 200.0)
         time.sleep(25.0)  # two audits at least without an execution

@@ -1,10 +1,12 @@
 """Journals that grow, and a projector over them: what the tests of outages and of kill -9 run.
 
-As a program: ``python -m tests.fakes.projection_world URL FOLDER`` projects the journal in FOLDER until all that is
-there is in the database, and then says so; it can be killed at any time.
+As a program, ``python -m tests.fakes.projection_world URL FOLDER`` makes processes that project the journal in FOLDER:
+for each line on its standard input one, forked off, of which it says the number. One for ``follow`` goes on until it is
+killed, one for ``finish`` until all is in the database, which it says.
 """
 
 import asyncio
+import os
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -95,14 +97,25 @@ def connecting(
     return connect
 
 
-async def _main(url: str, folder: Path) -> None:
+async def _project(url: str, folder: Path, word: str) -> None:
     projector = Projector(connecting(url), [followed(folder)], lambda line: print(line, flush=True), HASTY)
+    if word == "follow":
+        await projector.run()
     projector.start()
-    print("started", flush=True)
-    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)  # a line says that all is written
-    done = await projector.finish(120.0)
-    print("done" if done else "behind", flush=True)
+    print("done" if await projector.finish(120.0) else "behind", flush=True)
+
+
+def _serve(url: str, folder: Path) -> None:
+    for line in sys.stdin:
+        child = os.fork()
+        if not child:
+            try:
+                asyncio.run(_project(url, folder, line.strip()))
+            finally:
+                os._exit(0)
+        print(child, flush=True)
+        os.waitpid(child, 0)
 
 
 if __name__ == "__main__":
-    asyncio.run(_main(sys.argv[1], Path(sys.argv[2])))
+    _serve(sys.argv[1], Path(sys.argv[2]))
