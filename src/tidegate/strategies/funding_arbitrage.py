@@ -76,10 +76,10 @@ class FundingMemory(msgspec.Struct):
 class FundingArbitrage(CrossSectionalStrategy):
     """Carry on funding with the market hedged out; see the module for the rules and what they assume.
 
-    Wants instruments of its own while ``watch_legs`` is on: the positions that it sees are the book's, and those of
-    another strategy look like a leg that failed. ``risk_units`` multiplies strengths by volatility, for a portfolio
-    step that divides by it; then it is the notional that is neutral again. Bars of at most an hour see every
-    settlement.
+    ``watch_legs`` compares the positions that it sees with its weights. Where those are the book's and not its own (no
+    virtual ledgers), it wants instruments of its own, for another strategy's position looks like a leg that failed.
+    ``risk_units`` multiplies strengths by volatility, for a portfolio step that divides by it; then it is the notional
+    that is neutral again. Bars of at most an hour see every settlement.
     """
 
     style: ClassVar[str] = "funding"
