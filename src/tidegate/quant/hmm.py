@@ -238,9 +238,10 @@ def _densities(state: Floats, params: Floats, x: Floats) -> None:
         state[2 + states + k] = params[norms + k] - 0.5 * square
 
 
-@compiled(types.float64(_VECTOR, _VECTOR, _VECTOR, _VECTOR))
-def _filter_row(state: Floats, params: Floats, x: Floats, out: Floats) -> float:
+@compiled(types.float64(_VECTOR, _VECTOR, _MATRIX, _MATRIX, types.int64))
+def _filter_row(state: Floats, params: Floats, xs: Floats, ys: Floats, t: int) -> float:
     # state: rows seen (up to 1), log likelihood so far, log filter (K), log densities (K), standardised row (D)
+    x, out = xs[t], ys[t]
     for value in x:
         if value != value:
             out[:] = math.nan
@@ -254,7 +255,7 @@ def _filter_row(state: Floats, params: Floats, x: Floats, out: Floats) -> float:
 @compiled(types.void(_VECTOR, _VECTOR, _MATRIX, _MATRIX))
 def _filter_rows(state: Floats, params: Floats, xs: Floats, ys: Floats) -> None:
     for t in range(xs.shape[0]):
-        _filter_row(state, params, xs[t], ys[t])
+        _filter_row(state, params, xs, ys, t)
 
 
 @compiled(types.float64(_VECTOR, _VECTOR, _MATRIX, _MATRIX))
@@ -294,7 +295,7 @@ class HmmFilter:
         if row.shape != (self.parameters.features,):
             raise ValueError(f"this HMM takes rows of {self.parameters.features} features, not {row.shape}")
         out = np.empty(self.parameters.states)
-        _filter_row(self._state, self._packed, _writable(row), out)
+        _filter_row(self._state, self._packed, _writable(row[None, :]), out[None, :], 0)
         return out
 
     def scan(self, rows: Floats) -> Floats:

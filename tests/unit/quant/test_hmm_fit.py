@@ -76,6 +76,20 @@ def test_a_label_survives_where_sorting_would_change_it() -> None:
     assert np.sign(alone.raw_means()[:, 2]).tolist() != np.sign(before.raw_means()[:, 2]).tolist()
 
 
+@pytest.mark.parametrize("sign", [-1.0, 1.0])
+def test_a_fit_from_another_start_still_bears_the_previous_labels(sign: float) -> None:
+    """The previous fit hardly tells its states apart, so that EM stays there and a random start is the better one."""
+    rng = np.random.default_rng(6)
+    up = (np.arange(1_000) // 80) % 2 == 0
+    rows = np.column_stack([rng.normal(0.0, 1.0, 1_000), rng.normal(np.where(up, 2.0, -2.0), 0.5)])
+    near = sign * 1e-3 * np.array([[0.0, -1.0], [0.0, 1.0]])
+    previous = HmmParameters.plain([0.5, 0.5], np.full((2, 2), 0.5), near, np.tile(np.diag([1.0, 4.0]), (2, 1, 1)))
+    fit = fit_hmm(rows, 2, seed=0, restarts=2, warm=previous)
+    stuck = fit_hmm(rows, 2, seed=0, restarts=0, warm=previous)
+    assert fit.log_likelihood > stuck.log_likelihood + 100.0
+    assert np.sign(known(fit).raw_means()[:, 1]).tolist() == [-sign, sign]
+
+
 def test_a_first_fit_is_sorted_by_volatility_then_mean() -> None:
     fit, _ = planted_fit()
     assert np.diff(known(fit).raw_deviations()[:, 0]).min() > 0.0
