@@ -198,6 +198,16 @@ def test_who_is_left_out(what: str) -> None:
     assert len(world.live) == 5
 
 
+def test_a_leg_without_a_bar_for_the_close_of_a_rebalance_is_left_out_of_it() -> None:
+    world, name = World(band_frac=0.0), NAMES[0]
+    assert name in world.until_said()
+    for _ in range(7 * 24 - 1):
+        assert not world.hour()
+    world.stale.add(name)
+    assert world.hour()[name] == Signal(0.0)
+    assert len(world.live) == 5
+
+
 def test_too_few_legs_are_none() -> None:
     assert not World(NAMES[:3]).days(8).live
     assert World(NAMES[:3], least_legs=3).days(8).live
