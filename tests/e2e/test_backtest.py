@@ -34,6 +34,12 @@ KEYS = {
     *("bars", "orders", "fills", "trades", "fees_usdt", "funding_usdt", "slippage_usdt", "final_equity_usdt"),
     *("total_return", "cagr", "annual_volatility", "sharpe", "sortino", "max_drawdown", "turnover"),
     *("ledger_difference_usdt", "bars_per_s", "data_sha256", "config_sha256"),
+    *("sharpe_ci95", "scenario_share", "costs", "strategies", "other_accounts", "attribution_difference_usdt"),
+    *("bindings", "halts", "resets", "fits"),
+}
+OF_A_STRATEGY = {
+    *("net_usdt", "price_pnl_usdt", "costs", "total_return", "annual_volatility", "sharpe", "sharpe_ci95", "sortino"),
+    *("max_drawdown", "turnover", "fills", "active_days", "scenario_share", "annualisation", "trials"),
 }
 MONEY = re.compile(r"-?(0|[1-9]\d*)(\.\d*[1-9])?")
 CROSSING = {"class": f"{ROOT}/benchmarks/ema_strategy.py:EmaCross"}
@@ -138,6 +144,13 @@ def test_the_whole_range_of_two_contracts_has_every_key_and_adds_up(shared: Path
     assert (done.code, done.err, done.out.count("\n")) == (0, "", 1)
     summary = json.loads(done.out)
     assert summary.keys() >= KEYS
+    ((name, alone),) = summary["strategies"].items()
+    assert (name, alone.keys()) == ("TrendFollowing", OF_A_STRATEGY)
+    for key in ("sharpe", "sharpe_ci95", "max_drawdown", "turnover", "total_return", "costs"):
+        assert alone[key] == summary[key]
+    low, high = summary["sharpe_ci95"]
+    assert low < summary["sharpe"] < high
+    assert summary["scenario_share"]["UNKNOWN"] == 1.0
     for key, value in summary.items():
         if key.endswith("_usdt"):
             assert isinstance(value, str), key
@@ -288,6 +301,35 @@ def test_equity_is_capital_and_closed_trades_and_what_is_open(shared: Path, end:
     assert summary["fills"] == len(run.fills)
     assert summary["orders"] == len(run.orders)
     assert summary["decisions"] == len(run.decisions)
+
+
+@pytest.mark.parametrize("optimizer", ["none", "mean_variance"])
+def test_what_the_strategies_earned_is_what_the_book_earned(walks: Path, optimizer: str) -> None:
+    """Cash by fills and the lines of the virtual ledgers, which know nothing of each other, agree to the last digit."""
+    quick = {"class": "TrendFollowing", "params": {"fast_bars": 5, "slow_bars": 20}}
+    sections = {
+        "strategies": [quick, {"class": "MeanReversion"}, CROSSING],
+        "portfolio": {"optimizer": optimizer},
+        "simulation": {"slippage": {"model": "bps", "bps": 3}},
+    }
+    run = noted(settings(walks, "W1USDT,W2USDT,W3USDT", quick, **sections))
+    summary = run.result.summary
+    strategies, others = summary["strategies"], summary["other_accounts"]
+    assert isinstance(strategies, dict)
+    assert isinstance(others, dict)
+    assert list(strategies) == ["TrendFollowing", "MeanReversion", "EmaCross"]
+    assert len(run.fills) > 50
+    parts = [*strategies.values(), *others.values()]
+    with localcontext(prec=80):
+        assert sum((Decimal(each["net_usdt"]) for each in parts), Decimal(0)) == run.equity - 10_000
+        costs = summary["costs"]
+        assert isinstance(costs, dict)
+        for key, total in costs.items():
+            assert sum((Decimal(each["costs"][key]) for each in parts), Decimal(0)) == Decimal(total), key
+    assert summary["attribution_difference_usdt"] == "0"
+    for each in strategies.values():
+        assert each.keys() == OF_A_STRATEGY
+        assert list(each["scenario_share"]) == list(summary["scenario_share"])  # type: ignore[call-overload]
 
 
 # ---- what cannot be --------------------------------------------------------------------------------------------------

@@ -14,7 +14,15 @@ from time import perf_counter
 import msgspec
 
 from tidegate.app.chronicle import Chronicle
-from tidegate.app.performance import implausible, summarise
+from tidegate.app.contributions import (
+    attribution_difference,
+    costs_of,
+    lone_figures,
+    other_accounts,
+    scenario_share,
+    strategy_figures,
+)
+from tidegate.app.performance import implausible, sharpe_ci95, summarise
 from tidegate.app.result import BacktestResult
 from tidegate.app.tally import Tally, plain
 from tidegate.app.workers import fitted
@@ -206,7 +214,6 @@ class BacktestEngine:
     def result(self, settings: dict[str, object], assumptions: list[str], digests: dict[str, str]) -> BacktestResult:
         """What the run leaves behind. ``digests`` are put into the summary as they are."""
         tally, session = self.tally, self.session
-        figures = summarise(tally.equity)
         summary: dict[str, object] = {
             "bars": session.bars,
             "orders": tally.orders,
@@ -218,7 +225,9 @@ class BacktestEngine:
             "fees_usdt": plain(tally.fees),
             "funding_usdt": plain(tally.funding),
             "slippage_usdt": plain(tally.slippage),
-            **figures,
+            "costs": costs_of(tally.fees, tally.funding, tally.slippage),
+            **summarise(tally.equity),
+            "sharpe_ci95": sharpe_ci95(tally.equity),
             "turnover": tally.turnover(),
             "annualisation": 365,
             "trials": 1,
@@ -230,8 +239,42 @@ class BacktestEngine:
             "bars_per_s": round(session.bars / self.seconds) if self.seconds else None,
             **digests,
         }
-        warnings = list(implausible(summary))
-        return BacktestResult(summary, tally.equity, tally.trades, tally.per_symbol(), assumptions, settings, warnings)
+        summary |= self._parts(summary)
+        return BacktestResult(
+            summary,
+            tally.equity,
+            tally.trades,
+            tally.per_symbol(),
+            assumptions,
+            settings,
+            list(implausible(summary)),
+            self.chronicle,
+        )
+
+    def _parts(self, summary: dict[str, object]) -> dict[str, object]:
+        """What the parts of the book did: strategies, scenarios, limits, halts."""
+        chronicle, equity, capital = self.chronicle, self.tally.equity, self._plan.capital
+        (first_ns, _), (last_ns, last) = equity[0], equity[-1]
+        names, lines = [each.id for each in self._plan.strategies], chronicle.results
+        summary["scenario_share"] = scenario_share(chronicle.regimes, first_ns, last_ns)
+        change = EXACT.subtract(last, capital)
+        others: dict[str, dict[str, object]] = {}
+        if self.kernel.divides:
+            strategies = strategy_figures(names, lines, first_ns, last_ns, capital, self.tally.mean_equity)
+            others = other_accounts(names, lines)
+            difference = attribution_difference(lines, change)
+        else:
+            strategies = {str(name): lone_figures(summary) for name in names}
+            difference = EXACT.subtract(Decimal(str(strategies[str(names[0])]["net_usdt"])), change)
+        return {
+            "strategies": strategies,
+            "other_accounts": others,
+            "attribution_difference_usdt": plain(difference),
+            "bindings": dict(sorted(chronicle.bindings.items(), key=lambda item: (-item[1], item[0]))),
+            "halts": len(chronicle.halts),
+            "resets": chronicle.resets,
+            "fits": chronicle.fits,
+        }
 
 
 def _raise_if_grave(command: Alert | Halt) -> None:

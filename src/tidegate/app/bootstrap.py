@@ -4,6 +4,7 @@ import difflib
 import hashlib
 import inspect
 import json
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from traceback import extract_tb
@@ -31,6 +32,7 @@ from tidegate.domain.ids import InstrumentId, Nanos, StrategyId
 from tidegate.domain.instrument import Instrument
 from tidegate.domain.margin import DEFAULT_BRACKETS
 from tidegate.domain.market import DAY_NS, SECOND_NS, BarSpec
+from tidegate.domain.messages import Record
 from tidegate.execution.protection import ProtectionSettings
 from tidegate.execution.reconcile import ExpectedAccount
 from tidegate.kernel.feeders import StepFeeder
@@ -350,6 +352,11 @@ def _invented(settings: Settings, bar: BarSpec) -> SyntheticMarket:
 def _first_open_ns(data: DataFolder, name: InstrumentId, bar: BarSpec) -> Nanos:
     first = next(iter(data.bars(name, bar, 0, _FOREVER_NS)))
     return int(first.ts_ns[0]) - bar.interval_ns
+
+
+def journal_records(path: Path) -> Callable[[], Iterator[Record]]:
+    """The records of a journal on disk, from the first on each time. Raises ``JournalError``."""
+    return read_journal(path).records
 
 
 def journal_reader(path: Path) -> tuple[JournalReader, Kernel]:

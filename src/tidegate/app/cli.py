@@ -29,7 +29,6 @@ from tidegate.domain.errors import (
 if TYPE_CHECKING:
     from tidegate.app.bootstrap import Backtest, Demo
     from tidegate.app.demo import DemoResult
-    from tidegate.app.result import BacktestResult
 
 
 def main() -> None:
@@ -37,6 +36,7 @@ def main() -> None:
     import tidegate.app.cli_books
     import tidegate.app.cli_data
     import tidegate.app.cli_db
+    import tidegate.app.cli_explain
     import tidegate.app.cli_live
     import tidegate.app.cli_sim  # noqa: F401  registers its verbs
 
@@ -134,7 +134,9 @@ def backtest(
     if as_json:
         print(json.dumps(result.summary))
     else:
-        _print_summary(result, report)
+        from tidegate.app.tear_sheet import print_summary
+
+        print_summary(result, report)
 
 
 def _keep_backtest(run: "Backtest", began_ns: int, *, quiet: bool) -> str | None:
@@ -340,55 +342,6 @@ def _progress(
             bar.update(task, completed=now_ns - (start_ns or now_ns), at=at)
 
         yield advance
-
-
-_HEADLINE = (
-    ("total return", "total_return", "{:+.2%}"),
-    ("CAGR", "cagr", "{:+.2%}"),
-    ("annual volatility", "annual_volatility", "{:.2%}"),
-    ("Sharpe (365 days, 1 trial)", "sharpe", "{:.2f}"),
-    ("Sortino", "sortino", "{:.2f}"),
-    ("max drawdown", "max_drawdown", "{:.2%}"),
-    ("turnover a year", "turnover", "{:.1f}x"),
-    ("bars", "bars", "{:,}"),
-    ("orders", "orders", "{:,}"),
-    ("fills", "fills", "{:,}"),
-    ("trades", "trades", "{:,}"),
-    ("liquidations", "liquidations", "{:,}"),
-)
-_MONEY = (
-    ("opening balance", "initial_capital_usdt"),
-    ("final equity", "final_equity_usdt"),
-    ("fees paid", "fees_usdt"),
-    ("funding", "funding_usdt"),
-    ("slippage paid", "slippage_usdt"),
-    ("ledger difference", "ledger_difference_usdt"),
-)
-
-
-def _print_summary(result: "BacktestResult", report: Path | None) -> None:
-    """The tear sheet for people."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title="Backtest (not a forecast)", show_header=False, title_justify="left")
-    table.add_column(no_wrap=True)
-    table.add_column(justify="right", no_wrap=True)
-    summary: dict[str, Any] = result.summary
-    for label, key in _MONEY:
-        amount = summary[key]
-        table.add_row(label, f"{float(amount):,.2f} USDT" if key != "ledger_difference_usdt" else f"{amount} USDT")
-    for label, key, form in _HEADLINE:
-        value = summary[key]
-        table.add_row(label, "-" if value is None else form.format(value))
-    Console().print(table)
-    talk = Console(stderr=True, highlight=False, soft_wrap=True)
-    for warning in result.warnings:
-        talk.print(f"warning: {warning}", style="yellow", markup=False)
-    if summary["bars_per_s"]:
-        talk.print(f"{summary['bars_per_s']:,} bars/s", style="dim")
-    if report is not None:
-        talk.print(f"report: {report}", markup=False)
 
 
 def _print_demo(summary: dict[str, object]) -> None:

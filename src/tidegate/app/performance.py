@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from tidegate.domain.ids import Nanos
 from tidegate.domain.market import DAY_NS
+from tidegate.quant.bootstrap import sharpe_interval
 from tidegate.quant.measures import annualized_volatility, max_drawdown, sharpe_ratio, simple_returns, sortino_ratio
 
 DAYS_PER_YEAR = 365
@@ -43,6 +44,20 @@ def summarise(equity: Sequence[tuple[Nanos, Decimal]]) -> dict[str, float | None
     return {name: value if math.isfinite(value) else None for name, value in figures.items()}
 
 
+def sharpe_ci95(equity: Sequence[tuple[Nanos, Decimal]]) -> list[float] | None:
+    """The 95 % interval ``[low, high]`` of the Sharpe ratio of ``summarise``; None where undefined.
+
+    By the stationary bootstrap, always with the same seed. Raises as ``summarise``.
+    """
+    return sharpe_ci95_of(_returns_to_ruin(_daily(equity)[1]))
+
+
+def sharpe_ci95_of(returns: NDArray[np.float64]) -> list[float] | None:
+    """The same of daily returns ``(D,)``."""
+    low, high = sharpe_interval(returns, 0.95, periods_per_year=DAYS_PER_YEAR)
+    return [low, high] if math.isfinite(low) else None
+
+
 def monthly_returns(equity: Sequence[tuple[Nanos, Decimal]]) -> dict[tuple[int, int], float]:
     """The return of each calendar month (UTC) as ``{(year, month): fraction}``, in time order.
 
@@ -67,8 +82,8 @@ def monthly_returns(equity: Sequence[tuple[Nanos, Decimal]]) -> dict[tuple[int, 
 def implausible(summary: Mapping[str, object]) -> list[str]:
     """What makes a result hard to believe, one plain sentence each; empty when nothing does.
 
-    Reads the keys of ``summarise`` and ``trades``, ``fees_usdt``, ``slippage_usdt`` and ``ledger_difference_usdt``;
-    amounts may be decimal strings. What is not there, or None, is not judged.
+    Reads the keys of ``summarise`` and ``trades``, ``fees_usdt``, ``slippage_usdt``, ``ledger_difference_usdt`` and
+    ``attribution_difference_usdt``; amounts may be decimal strings. What is not there, or None, is not judged.
     """
     return [*_too_good(summary), *_too_thin(summary), *_too_cheap(summary)]
 
@@ -109,6 +124,9 @@ def _too_cheap(summary: Mapping[str, object]) -> list[str]:
         found.append("Fills cost no slippage at all: no spread and no impact.")
     if _number(summary, "ledger_difference_usdt"):
         found.append(f"The books of kernel and venue differ by {summary['ledger_difference_usdt']} USDT.")
+    if _number(summary, "attribution_difference_usdt"):
+        by = summary["attribution_difference_usdt"]
+        found.append(f"The results of the strategies differ from the change of equity by {by} USDT.")
     return found
 
 

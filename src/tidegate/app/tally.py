@@ -125,10 +125,14 @@ class Tally:
         """Fills against their reference prices, a positive cost."""
         return _sum(costs.slippage for costs in self._costs.values())
 
+    @property
+    def mean_equity(self) -> float:
+        """The mean of the daily equity; 0 when there is none."""
+        return float(_sum(value for _, value in self.equity)) / max(1, len(self.equity))
+
     def turnover(self) -> float | None:
         """Notional traded a year, as a multiple of the mean daily equity."""
-        years = (self._last_ns - self._first_ns) / YEAR_NS
-        mean = float(_sum(value for _, value in self.equity)) / max(1, len(self.equity))
+        years, mean = (self._last_ns - self._first_ns) / YEAR_NS, self.mean_equity
         if years <= 0.0 or mean <= 0.0:
             return None
         return float(_sum(costs.notional for costs in self._costs.values())) / mean / years

@@ -481,6 +481,11 @@ class Kernel:
         slot = self._trading.wishes.slot(strategy, instrument)
         return None if slot is None or slot.spent_side or slot.fault is not None else slot.wish
 
+    @property
+    def divides(self) -> bool:
+        """True where the book is divided among strategies, in virtual ledgers."""
+        return self._trading.book is not None
+
     def settle(self, now_ns: Nanos) -> Sequence[Command]:
         """A run is over: what the strategies have earned since their last line."""
         return () if self._trading.book is None else self._trading.book.settle(now_ns, self._trading.marks.last)

@@ -128,4 +128,6 @@ def _ratios(samples: NDArray[np.float64]) -> NDArray[np.float64]:
     """The Sharpe ratio per period of each row; NaN for a row without variance."""
     means, spreads = samples.mean(axis=1), samples.std(axis=1, ddof=1)
     there = spreads > ZERO_SPREAD * np.maximum(1.0, np.abs(means))
-    return np.divide(means, spreads, out=np.full(means.shape, np.nan), where=there)
+    ratios = np.full(means.shape, np.nan)
+    ratios[there] = means[there] / spreads[there]
+    return ratios

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidegate.app.performance import implausible, monthly_returns, summarise
+from tidegate.app.performance import implausible, monthly_returns, sharpe_ci95, summarise
 from tidegate.domain.market import DAY_NS, HOUR_NS
 from tidegate.quant import measures
 
@@ -162,3 +162,26 @@ def test_each_implausible_figure_has_its_sentence(change: dict[str, object], wor
 
 def test_a_high_sharpe_of_a_short_run_is_not_judged() -> None:
     assert implausible(PLAUSIBLE | {"sharpe": 9.0, "days": 60.0}) == []
+
+
+def test_the_interval_is_around_the_ratio_and_the_same_each_time() -> None:
+    rng = np.random.default_rng(4)
+    values = 1_000.0 * np.cumprod(1 + rng.normal(0.001, 0.02, 300))
+    points = curve(*(f"{value:.6f}" for value in values))
+    interval = sharpe_ci95(points)
+    assert interval is not None
+    low, high = interval
+    assert low < summarise(points)["sharpe"] < high  # type: ignore[operator]
+    assert sharpe_ci95(points) == interval
+
+
+def test_a_short_or_flat_curve_has_no_interval() -> None:
+    assert sharpe_ci95(curve(100, 110, 99)) is None
+    assert sharpe_ci95(curve(*[100] * 60)) is None
+
+
+def test_strategies_that_do_not_add_up_are_told() -> None:
+    assert implausible(PLAUSIBLE | {"attribution_difference_usdt": "0"}) == []
+    assert implausible(PLAUSIBLE | {"attribution_difference_usdt": None}) == []
+    (sentence,) = implausible(PLAUSIBLE | {"attribution_difference_usdt": "-0.25"})
+    assert "differ from the change of equity by -0.25 USDT" in sentence

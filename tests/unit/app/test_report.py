@@ -7,18 +7,23 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from html import unescape
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tidegate.app import report
+from tidegate.app import report_text
+from tidegate.app.contributions import attribution_difference, other_accounts, scenario_share, strategy_figures
 from tidegate.app.performance import summarise
 from tidegate.app.report import write_report
 from tidegate.app.result import BacktestResult
-from tidegate.domain.ids import InstrumentId
+from tidegate.app.tally import plain
+from tidegate.domain.ids import InstrumentId, StrategyId
 from tidegate.domain.market import DAY_NS, HOUR_NS
+from tidegate.domain.messages import Halt, HaltCause
 from tidegate.domain.round_trips import RoundTrip
+from tidegate.domain.signals import BookRisk, RegimeChanged, Scenario, StrategyResult
 
 START_NS = int(datetime(2021, 3, 10, tzinfo=UTC).timestamp()) * 1_000_000_000
 PRICES = {"BTCUSDT": 42_000.0, "ETHUSDT": 2_600.0, "SOLUSDT": 95.0}
@@ -120,6 +125,53 @@ def invented_result(trades: int = 300, seed: int = 11) -> BacktestResult:
         },
         warnings=["SOLUSDT has no stored mark price for 312 hours: the last price stood in."],
     )
+
+
+STRATEGIES = ("trend", "range")
+
+
+def invented_book(seed: int = 5) -> BacktestResult:
+    """The made-up run as that of two strategies: its daily results divided at random, exact to the last digit."""
+    result = invented_result(trades=60, seed=seed)
+    rng = np.random.default_rng(seed)
+    said, scenarios = result.chronicle, list(Scenario)
+    scenario = Scenario.UNKNOWN
+    for (since, before), (until, after) in pairwise(result.equity):
+        if rng.random() < 0.1:
+            scenario = scenarios[rng.integers(9)]
+            weights = ((StrategyId("trend"), 0.5), (StrategyId("range"), 0.1 * float(rng.integers(5))))
+            said.regimes.append(RegimeChanged(scenario, (), weights, "the blend moved", until))
+        parts = [money(each) for each in rng.normal(0, 20, 3)]
+        shares = [*parts, after - before - sum(parts)]
+        accounts = [("trend", "BTCUSDT"), ("range", "BTCUSDT"), ("netting", "ETHUSDT"), ("trend", "ETHUSDT")]
+        for (name, symbol), net in zip(accounts, shares, strict=True):
+            fee, slip, funding = money(0.3), money(0.2), money(-0.1)
+            ids = StrategyId(name), InstrumentId(symbol)
+            price = net + fee + slip - funding
+            said.results.append(StrategyResult(*ids, scenario, since, until, price, fee, funding, slip, Decimal(9), 1))
+        held = ((InstrumentId("BTCUSDT"), float(rng.normal(0, 0.2))), (InstrumentId("ETHUSDT"), 0.1))
+        shares_of = ((InstrumentId("BTCUSDT"), 0.7), (InstrumentId("ETHUSDT"), 0.3))
+        said.risks.append(BookRisk(held, shares_of, 0.08, None, None, 0.01, 0.9, until))
+    said.bindings.update({"weight": 1200, "stop_risk": 30})
+    said.halts.append(Halt("drawdown of <12 %>", START_NS + 9 * DAY_NS, HaltCause.DRAWDOWN))
+    said.resets, said.fits = 1, 17
+    first_ns, last_ns, capital = result.equity[0][0], result.equity[-1][0], result.equity[0][1]
+    names = [StrategyId(name) for name in STRATEGIES]
+    change = result.equity[-1][1] - capital
+    result.summary |= {
+        "initial_capital_usdt": str(capital),
+        "sharpe_ci95": [-0.25, 1.75],
+        "costs": {key: result.summary[key] for key in ("fees_usdt", "funding_usdt", "slippage_usdt")},
+        "scenario_share": scenario_share(said.regimes, first_ns, last_ns),
+        "strategies": strategy_figures(names, said.results, first_ns, last_ns, capital, 10_000.0),
+        "other_accounts": other_accounts(names, said.results),
+        "attribution_difference_usdt": plain(attribution_difference(said.results, change)),
+        "bindings": dict(said.bindings),
+        "halts": 1,
+        "resets": 1,
+        "fits": 17,
+    }
+    return result
 
 
 class Page(HTMLParser):
@@ -380,10 +432,15 @@ def test_when_writing_fails_nothing_half_written_is_left(tmp_path: Path) -> None
         ("worst", "n/a", "n/a"),
         ("ledger_difference_usdt", "0.00000001", "0.00000001"),
         ("detail", {"a": 1}, '{"a": 1}'),
+        ("sharpe_ci95", [0.123, 1.987], "0.12 to 1.99"),
+        ("sharpe_ci95", None, "–"),
+        ("delisted", [], "none"),
+        ("delisted", ["A", "B"], "A, B"),
+        ("attribution_difference_usdt", "0.00000001", "0.00000001"),
     ],
 )
 def test_how_a_figure_reads(key: str, value: object, text: str) -> None:
-    assert report._shown(key, value).text == text
+    assert report_text.shown(key, value).text == text
 
 
 @pytest.mark.parametrize(
@@ -395,10 +452,129 @@ def test_how_a_figure_reads(key: str, value: object, text: str) -> None:
     ],
 )
 def test_an_average_price_is_cut_to_what_can_be_read(price: Decimal, text: str) -> None:
-    assert report._price(price) == text
+    assert report_text.price(price) == text
 
 
 def test_labels_are_words() -> None:
-    assert report._label("final_equity_usdt") == "Final equity USDT"
-    assert report._label("config_sha256") == "Config SHA-256"
-    assert report._label("cagr") == "CAGR"
+    assert report_text.label("final_equity_usdt") == "Final equity USDT"
+    assert report_text.label("config_sha256") == "Config SHA-256"
+    assert report_text.label("cagr") == "CAGR"
+
+
+# ---- a book of several strategies ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def book(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return written(invented_book(), tmp_path_factory.mktemp("book"))
+
+
+def section(source: str, name: str) -> str:
+    found = re.search(rf'<section class="card" id="{name}">.*?</section>', source, re.DOTALL)
+    assert found, name
+    return found.group()
+
+
+def rows_of(table: str) -> list[list[str]]:
+    rows = re.findall(r"<tr[^>]*>(.*?)</tr>", table, re.DOTALL)
+    return [[unescape(cell) for cell in re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row, re.DOTALL)] for row in rows]
+
+
+def test_a_run_of_one_strategy_has_no_sections_of_a_book(source: str) -> None:
+    for name in ("strategies", "risk", "attribution", "active", "bindings", "halts"):
+        assert f'id="{name}"' not in source
+    assert set(charts(source)) == {"equity", "costs", "distribution"}
+
+
+def test_every_chart_of_a_book_has_its_place(book: str) -> None:
+    drawn = charts(book)
+    assert {"strategies", "exposure", "risk", "by-instrument", "by-scenario", "bindings"} <= set(drawn)
+    for name in drawn:
+        assert book.count(f'id="chart-{name}"') == 1
+    assert "NaN" not in json.dumps(drawn)
+
+
+def test_every_figure_of_a_book_is_on_the_page(book: str) -> None:
+    summary, page = invented_book().summary, Page(book)
+    sections = {"costs", "scenario_share", "strategies", "other_accounts", "bindings"}
+    assert set(page.figures) == set(summary) - sections - {"config_sha256", "data_sha256"}
+    assert page.figures["sharpe_ci95"] == "-0.25 to 1.75"
+    assert "95 %: -0.25 to 1.75 · 365 days a year, 1 trial" in page.text
+
+
+def test_the_ribbon_covers_the_whole_curve_in_the_colours_of_its_legend(book: str) -> None:
+    *_, ribbon = charts(book)["equity"]["data"]
+    assert (ribbon["x"][0], ribbon["x"][-1]) == ("2021-03-10T00:00:00", "2024-03-14T00:00:00")
+    assert len(ribbon["x"]) == len(ribbon["z"][0]) + 1 == len(ribbon["text"][0]) + 1
+    tints = {tint for _, tint in ribbon["colorscale"]}
+    for index, name in zip(ribbon["z"][0], ribbon["text"][0], strict=True):
+        tint = f"var(--{name.lower().replace('_', '-')})"
+        assert ribbon["colorscale"][2 * index][1] == tint
+        assert tint in tints
+        assert f"background: {tint}" in book
+        assert re.search(rf"{tint[4:-1]}: #", book)
+
+
+def test_the_strategies_add_up_to_the_book(book: str) -> None:
+    result = invented_book()
+    header, *rows = rows_of(section(book, "strategies"))
+    assert [row[0] for row in rows] == ["trend", "range", "netting", "Book"]
+    nets = [float(row[1].replace(",", "")) for row in rows]
+    assert sum(nets[:-1]) == pytest.approx(nets[-1], abs=0.02)
+    assert nets[-1] == pytest.approx(float(result.equity[-1][1] - result.equity[0][1]))
+    assert len({len(row) for row in (header, *rows)}) == 1
+    assert rows[-1][header.index("95 % interval")] == "-0.25 to 1.75"
+    for name in ("Fees", "Slippage", "Funding"):
+        assert name in header
+    ends = [trace["y"][-1] for trace in charts(book)["strategies"]["data"][:3]]
+    assert ends == pytest.approx(nets[:3], abs=0.02)
+
+
+def test_the_attribution_sums_to_the_change_of_equity_and_says_so(book: str) -> None:
+    result, text = invented_book(), section(book, "attribution")
+    change = plain(result.equity[-1][1] - result.equity[0][1])
+    assert text.count(f"<code>{change}</code>") == 2
+    assert "<code>0</code>" in text
+    table = re.search(r'<table class="sortable dense">.*?</table>', text, re.DOTALL)
+    assert table
+    _, *rows = rows_of(table.group())
+    parts = [[float(cell.replace(",", "")) for cell in row[3:8]] for row in rows]
+    assert len(parts) == len({tuple(row[:3]) for row in rows}) > 30
+    for part in parts:
+        assert sum(part[:4]) == pytest.approx(part[4], abs=0.03)
+    assert sum(part[4] for part in parts) == pytest.approx(float(change), abs=0.01 * len(parts))
+
+
+def test_a_line_that_is_lost_is_seen(tmp_path: Path) -> None:
+    result = invented_book()
+    lost = result.chronicle.results.pop(7)
+    net = lost.price_pnl - lost.slippage - lost.fees + lost.funding
+    assert f"<code>{plain(-net)}</code>" in section(written(result, tmp_path), "attribution")
+
+
+def test_the_even_mix_and_what_is_left_over_are_told(book: str) -> None:
+    text = section(book, "active")
+    assert "each strategy with 50.00% of the risk budget" in text
+    residual = re.search(r"return by ([-+.e\d]+)\.", re.sub(r"\s+", " ", text))
+    assert residual
+    assert abs(float(residual.group(1))) < 1e-12
+
+
+def test_limits_halts_and_resets_are_told(book: str) -> None:
+    (bars,) = charts(book)["bindings"]["data"]
+    assert (bars["y"], bars["x"]) == (["weight", "stop risk"], [1200, 30])
+    text = section(book, "halts")
+    assert "drawdown of &lt;12 %&gt;" in text
+    assert "person: 1. Fits of the regime model: 17." in text
+
+
+def test_a_book_that_traded_nothing_has_a_page(tmp_path: Path) -> None:
+    result = invented_book()
+    said = result.chronicle
+    said.results.clear()
+    said.risks.clear()
+    said.bindings.clear()
+    result.trades = []
+    source = written(result, tmp_path)
+    assert "No target was set." in source
+    assert 'id="attribution"' not in source
