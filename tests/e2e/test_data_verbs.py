@@ -1,12 +1,14 @@
 """``tidegate data``: files into a real database and out again."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
-from tests.fakes.command_line import Outcome, assert_refused, process
+from tests.fakes.command_line import Outcome, assert_refused, tidegate
 from tests.fakes.migrated_database import migrated_database
 
 HOUR_MS = 3_600_000
@@ -38,7 +40,8 @@ def write(path: Path, hours: list[int], bad: int | None = None) -> Path:
 
 
 def run(url: str, *arguments: object) -> Outcome:
-    return process("data", *arguments, TIDEGATE__DATABASE__URL=url)
+    with patch.dict(os.environ, {"TIDEGATE__DATABASE__URL": url}):
+        return tidegate("data", *arguments)
 
 
 def test_what_goes_in_is_listed_and_comes_out_the_same(url: str, data: Path, tmp_path: Path) -> None:

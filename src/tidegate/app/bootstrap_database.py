@@ -6,6 +6,7 @@ checked, and the refusal names ``tidegate db migrate``.
 
 import asyncio
 import hashlib
+import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -40,7 +41,6 @@ from tidegate.adapters.files.journal_follower import JournalFollower
 from tidegate.adapters.files.journal_lines import JournalHeader
 from tidegate.adapters.files.journal_reader import read_journal
 from tidegate.app.config_database import EMBEDDED, MEMORY, DatabaseSettings
-from tidegate.app.config_fields import normalise_symbol
 from tidegate.app.config_live import VenueSettings
 from tidegate.domain.errors import ConfigError, DatabaseError, DataError, JournalError, NotRunning
 from tidegate.domain.ids import InstrumentId, Nanos
@@ -81,6 +81,7 @@ __all__ = [
 ]
 
 _FOREVER_NS = 4_102_444_800 * SECOND_NS  # the year 2100
+_CONTRACT = re.compile(r"[A-Z0-9]+(USDT|USDC|BUSD)(_\d{6})?")  # as the folders of market data are named
 TIER_NOTES = {
     "plain": "no compression: about 2 to 3 times the disk of TimescaleDB's full edition",
     "apache": "no compression, policies or continuous aggregates: the licence of this TimescaleDB has none",
@@ -242,11 +243,10 @@ def bar_files(path: Path, source: str, symbols: Sequence[str] | None, bar: BarSp
             raise ConfigError(f"--symbols: {path} is one file and holds one contract")
         if spec.name not in INTERVALS_NS:
             raise DataError(f"{path}: bars of {spec.name} are not stored; use one of {' '.join(INTERVALS_NS)}")
-        name = InstrumentId(symbols[0] if symbols else path.parent.name)
-        try:
-            normalise_symbol(name)
-        except ValueError:
-            raise ConfigError(f"{path}: its folder {name!r} is no contract; name it: --symbols BTCUSDT") from None
+        folder_name = path.resolve().parent.name
+        if not symbols and not _CONTRACT.fullmatch(folder_name):
+            raise ConfigError(f"{path}: its folder {folder_name!r} is no contract; name it: --symbols BTCUSDT")
+        name = InstrumentId(symbols[0] if symbols else folder_name)
         return [BarFile(BarSeries(source, name, spec), partial(load_bar_file, path, spec, 0, _FOREVER_NS))]
     folder = DataFolder(path)
     specs = [bar] if bar else [BarSpec.of(each) for each in INTERVALS_NS]
