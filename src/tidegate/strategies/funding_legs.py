@@ -92,8 +92,8 @@ def observe(legs: dict[InstrumentId, Leg], views: Mapping[InstrumentId, View], p
         leg = legs.setdefault(name, Leg())
         if view.funding_rate is not None:
             leg.settle(view.funding_ts_ns, view.funding_rate, pace.half_life_days)
-        if view.stale or view.ts_ns <= leg.ts_ns:
-            continue
+        if view.ts_ns <= leg.ts_ns:
+            continue  # a stale view shows a bar that was counted
         if leg.close > 0.0 and view.ts_ns - leg.ts_ns == view.bar.interval_ns:
             returns[name] = view.close / leg.close - 1.0
         _count(leg, view, pace)

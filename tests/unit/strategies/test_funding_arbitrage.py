@@ -229,6 +229,27 @@ def test_an_interval_that_changes_takes_the_leg_out_and_the_rest_is_made_neutral
     assert name in world.live  # settled at the new interval for a half-life
 
 
+def test_what_was_known_at_another_interval_is_forgotten() -> None:
+    world, name = World().days(8), NAMES[0]
+    world.interval_hours[name], world.rates[name] = 4, 1e-4
+    world.days(0.5)
+    assert world.leader.memory.legs[name].funding == pytest.approx(1e-4 * 6 * 365)
+
+
+def test_a_bar_after_a_hole_gives_no_return() -> None:
+    world, name = World().days(2), NAMES[0]
+    leg = world.leader.memory.legs[name]
+    world.stale.add(name)
+    world.days(1)
+    variance, returns, bars = leg.variance, leg.returns, leg.bars
+    world.stale.clear()
+    world.prices[name] *= 3.0
+    world.hour()
+    assert (leg.variance, leg.returns, leg.bars) == (variance, returns, bars + 1)
+    world.hour()
+    assert leg.returns == returns + 1
+
+
 def test_a_missed_settlement_is_no_new_interval() -> None:
     world, name = World(), NAMES[0]
     world.interval_hours[name] = 4
