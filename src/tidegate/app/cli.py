@@ -8,14 +8,15 @@ import json
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from time import time_ns
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tidegate.app.cli_options import NO_DATABASE, Config, Json, NoDatabase, Symbols, app, talk_of_database
+from tidegate.app.cli_options import NO_DATABASE, Config, Json, NoDatabase, Symbols, app, fail, talk_of_database
+from tidegate.app.cli_times import span_of
 from tidegate.domain.errors import (
     ConfigError,
     DataError,
@@ -43,27 +44,22 @@ def main() -> None:
     try:
         app(prog_name="tidegate")
     except (ConfigError, DataError, JournalError) as error:
-        _fail(2, error)
+        fail(2, error)
     except NotRunning as error:
-        _fail(3, error)
+        fail(3, error)
     except TimeoutError as error:
-        _fail(5, error)
+        fail(5, error)
     except Interrupted:
         sys.exit(130)
     except NotAuthorised as error:
-        _fail(4, error)
+        fail(4, error)
     except TidegateError as error:
-        _fail(1, error)
+        fail(1, error)
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
-
-
-def _fail(code: int, error: Exception) -> NoReturn:
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-    sys.exit(code)
 
 
 @app.command()
@@ -104,7 +100,7 @@ def backtest(
     from tidegate.app.bootstrap import Backtest
     from tidegate.app.config import load_settings
 
-    start_ns, end_ns = _span(from_, to, timerange)
+    start_ns, end_ns = span_of(from_, to, timerange)
     overrides: dict[str, object] = {
         "strategies": [{"class": each} for each in strategy] if strategy else None,
         "symbols": symbols,
@@ -285,40 +281,6 @@ def _counting(title: str, *, quiet: bool) -> Iterator[Callable[[int], None] | No
 
     with Console(stderr=True).status(title) as status:
         yield lambda count: status.update(f"{title}: record {count:,}")
-
-
-_FIRST_YEAR, _LAST_YEAR = 1970, 2100
-
-
-def _span(from_: str | None, to: str | None, timerange: str | None) -> tuple[int | None, int | None]:
-    """Start and end in ns from the three options; a ``to`` that is a day includes that day."""
-    names = ("--from", "--to") if timerange is None else ("--timerange", "--timerange")
-    if timerange is not None:
-        if from_ or to:
-            raise ConfigError("--timerange stands instead of --from and --to: give one or the other")
-        first, dash, last = timerange.partition("-")
-        if not dash:
-            raise ConfigError(f"--timerange {timerange!r}: write it like 20200101-20240831")
-        from_, to = first or None, last or None
-    start_ns = _instant(names[0], from_, whole_day=False) if from_ else None
-    end_ns = _instant(names[1], to, whole_day=True) if to else None
-    if start_ns is not None and end_ns is not None and start_ns >= end_ns:
-        raise ConfigError(f"--from {from_} is not before --to {to}: the range is empty")
-    return start_ns, end_ns
-
-
-def _instant(option: str, text: str, *, whole_day: bool) -> int:
-    """Nanoseconds of a date or time in UTC."""
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise ConfigError(f"{option} {text!r} is no date; write it like 2020-01-01 or 2020-01-01T06:00") from None
-    if not _FIRST_YEAR <= moment.year <= _LAST_YEAR:
-        raise ConfigError(f"{option} {text!r} is out of range; there are markets from {_FIRST_YEAR} to {_LAST_YEAR}")
-    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    if whole_day and len(text) <= len("2020-01-01"):
-        moment += timedelta(days=1)
-    return int(moment.timestamp()) * 1_000_000_000
 
 
 @contextmanager

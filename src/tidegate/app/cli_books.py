@@ -129,12 +129,12 @@ def _show(
     state: str | None = None,
 ) -> None:
     from tidegate.app import books_view
-    from tidegate.app.cli import _span
+    from tidegate.app.cli_times import span_of
     from tidegate.app.daemon import run_on_loop
 
     if as_json and as_csv:
         raise ConfigError("--json and --csv: give one or the other")
-    start_ns, end_ns = _span(from_, to, None)
+    start_ns, end_ns = span_of(from_, to, None)
     symbol = None if symbol is None else symbol.upper()
     choice = books_view.Choice(account, session, symbol, state, start_ns, end_ns)
     rows, found = run_on_loop(_read(config, choice, getattr(books_view, what)))

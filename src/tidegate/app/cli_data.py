@@ -74,14 +74,14 @@ def data_export(
 ) -> None:
     """Write bars of the database to a file that every verb can read."""
     from tidegate.app.bootstrap_database import export_bars
-    from tidegate.app.cli import _span
     from tidegate.app.cli_db import database_settings
+    from tidegate.app.cli_times import span_of
     from tidegate.app.daemon import run_on_loop
 
     (name,) = _symbols(symbol) or ()
     spec = _spec(timeframe)
     assert spec is not None
-    span = _span(from_, to, None)
+    span = span_of(from_, to, None)
     with _counting("export", quiet=as_json) as advance:
         exporting = export_bars(database_settings(config), file, name, spec, source, session, span, advance)
         count = run_on_loop(exporting)
@@ -130,10 +130,11 @@ def _print_table(rows: list[dict[str, object]]) -> None:
     from rich.table import Table
 
     table = Table(box=None)
-    for name in ("source", "symbol", "interval", "first", "last", "bars", "gaps", "missing", "session"):
+    names = ("source", "symbol", "interval", "first", "last", "bars", "gaps", "missing", "session")
+    for name in names:
         table.add_column(name, justify="right" if name in ("bars", "gaps", "missing") else "left", no_wrap=True)
     for row in rows:
-        shown = [row.get(column.header, "") for column in table.columns]  # type: ignore[call-overload]
+        shown = [row.get(name, "") for name in names]
         table.add_row(*(f"{value:,}" if isinstance(value, int) else str(value) for value in shown))
     Console(width=None if sys.stdout.isatty() else _PIPE_COLUMNS).print(table)
 

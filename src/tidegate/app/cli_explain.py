@@ -25,7 +25,7 @@ def explain(
     Exits 3 when the journal has no such order.
     """
     from tidegate.app.bootstrap import journal_records
-    from tidegate.app.cli import _fail
+    from tidegate.app.cli_options import fail
     from tidegate.app.explain import UnknownOrder
     from tidegate.app.explain import explain as explain_order
     from tidegate.app.explain_text import sentences
@@ -34,7 +34,7 @@ def explain(
     try:
         found = explain_order(journal_records(folder), order)
     except UnknownOrder as error:
-        _fail(3, error)
+        fail(3, error)
     if as_json:
         print(json.dumps({"journal": str(folder), **found.as_dict()}))
         return
@@ -45,11 +45,12 @@ def explain(
 
 def _newest(config: Path | None) -> Path:
     """The journal that was written to last. Raises ``JournalError`` when there is none."""
+    from tidegate.app.bootstrap import DEMO_DEFAULTS
     from tidegate.app.bootstrap_database import journal_folders
     from tidegate.app.config import load_settings
 
     written: list[tuple[int, Path]] = []
-    for folder in journal_folders(load_settings(config, {})):
+    for folder in journal_folders(load_settings(config, {}, DEMO_DEFAULTS)):
         written += [(each.stat().st_mtime_ns, folder) for each in folder.glob("ledger-*.log*")]
     if not written:
         raise JournalError("no journal was found; name one with --journal FOLDER")

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -33,3 +33,9 @@ NO_DATABASE = "none: everything is in the journal, and nothing is kept for queri
 def talk_of_database(line: str) -> None:
     """One line on stderr: what a person should know, and no program reads."""
     print(f"database: {' '.join(line.split())}", file=sys.stderr)
+
+
+def fail(code: int, error: Exception) -> NoReturn:
+    """Say what is wrong in one line on stderr, and leave with ``code``."""
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    sys.exit(code)

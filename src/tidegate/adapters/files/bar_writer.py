@@ -22,7 +22,7 @@ from tidegate.quant.bars import BarTable
 WRITTEN = (".parquet", ".csv")
 """The formats that are written."""
 
-_SCHEMA = pa.schema([(BARS.time, pa.int64()), *((name, pa.float64()) for name in BARS.values)])
+_SCHEMA = pa.schema([pa.field(BARS.time, pa.int64()), *(pa.field(name, pa.float64()) for name in BARS.values)])
 _MS_NS = 1_000_000
 
 
