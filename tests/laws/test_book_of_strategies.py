@@ -31,7 +31,7 @@ DETECTOR = DetectorSettings(states=2, first_fit_bars=520, refit_bars=120, trend_
 SETTINGS = msgspec.structs.replace(
     BUSY,
     brake="grossman_zhou",
-    weighing=WeighingSettings(HOUR_NS, warmup_bars=30, holding_days=3.0, detector=DETECTOR),
+    weighing=WeighingSettings(HOUR_NS, warmup_bars=30, holding_days=3.0, detector=DETECTOR, allocator="hedge"),
 )
 SAID = (Decision, RegimeChanged, BookRisk, StrategyResult, FitModel)
 

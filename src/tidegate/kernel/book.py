@@ -69,6 +69,7 @@ class BookState(msgspec.Struct):
     per_unit: dict[StrategyId, list[float]]
     book_days: list[float]
     kelly: dict[StrategyId, float]
+    budgets: dict[StrategyId, float]
     live: int
     volume: dict[InstrumentId, float]
     notes: dict[InstrumentId, DeskNote]
@@ -96,9 +97,9 @@ class Book:
             if settings.weighing.allocator != "none":
                 from tidegate.portfolio import allocator
 
-                self._allocator = allocator.AdaptiveAllocator(
-                    self._names, settings.weighing.allocator, seed=settings.weighing.seed
-                )
+                chosen = allocator.AllocatorSettings(seed=settings.weighing.seed)
+                self._allocator = allocator.AdaptiveAllocator(self._names, settings.weighing.allocator, chosen)
+        self._budgets: dict[StrategyId, float] = {}
         self._live = 0
         self._volume: dict[InstrumentId, float] = {}
         self._earned: dict[StrategyId, float] = {}
@@ -144,6 +145,7 @@ class Book:
         budgets = dict(self.weighing.budgets)
         if self._allocator is not None:
             budgets = self._allocator.tilt(budgets)
+        self._budgets = budgets
         return bool(self._wishes.share(budgets, live))
 
     def fitted(self, event: ModelFitted, out: list[Command]) -> None:
@@ -302,7 +304,9 @@ class Book:
                     best = self._controller.calculate_optimal_position_fraction(np.array(days), self._regime())
                     self._kelly[name] = max(best, KELLY_FLOOR)
         if self._allocator is not None:
-            self._allocator.record(close_ns, returns)
+            shares = {name: share for name, share in self._budgets.items() if share > 0.0}
+            earned = {name: max(returns[name] / share, -0.99) for name, share in shares.items() if name in returns}
+            self._allocator.record(close_ns, earned)
 
     def _gross(self, prices: Mapping[InstrumentId, float]) -> dict[StrategyId, float]:
         gross: dict[StrategyId, float] = {}
@@ -355,6 +359,7 @@ class Book:
             self._per_unit,
             self._book_days,
             self._kelly,
+            self._budgets,
             self._live,
             self._volume,
             {name: DeskNote(desk.weighed, desk.divided, desk.risk, desk.inputs) for name, desk in desks.items()},
@@ -372,7 +377,7 @@ class Book:
         if self._allocator is not None:
             self._allocator.load(state.allocator)
         self._earned, self._equity, self._days, self._per_unit = state.earned, state.equity, state.days, state.per_unit
-        self._book_days, self._kelly = state.book_days, state.kelly
+        self._book_days, self._kelly, self._budgets = state.book_days, state.kelly, state.budgets
         self._live, self._volume = state.live, state.volume
         for name, note in state.notes.items():
             desk = desks[name]

@@ -1,5 +1,7 @@
 """What a kernel is configured with."""
 
+from typing import Literal
+
 import msgspec
 
 from tidegate.domain.ids import InstrumentId, Nanos
@@ -65,7 +67,7 @@ class WeighingSettings(msgspec.Struct, frozen=True):
     warmup_bars: int = 60
     matrix_band: float = 0.05
     detector: DetectorSettings | None = DetectorSettings()
-    allocator: str = "none"
+    allocator: Literal["none", "shrinkage", "hedge", "exponentiated_gradient", "thompson"] = "none"
     seed: int = 7
 
 

@@ -131,15 +131,16 @@ class Trading:
         held = desk.holding
         funding = self.marks.funding.get(bar.instrument)
         funding_ns = self.marks.funding_ns.get(bar.instrument, 0)
-        if held.qty == 0.0:
-            return View(bar, 0.0, None, funding, funding_ns, self.regime, stale)
+        own = held.qty if self.book is None else self.book.own(slot.id, bar.instrument)
+        entry = held.cost / held.qty if held.qty else None
+        if own == 0.0:
+            return View(bar, 0.0, entry, funding, funding_ns, self.regime, stale)
         equity = self.known_equity
         if equity is None:
             equity = self.equity()
         scale = equity * slot.budget * self._gross_leverage
-        own = held.qty if self.book is None else self.book.own(slot.id, bar.instrument)
         position = own * bar.close / scale if scale > 0.0 else 0.0
-        return View(bar, position, held.cost / held.qty, funding, funding_ns, self.regime, stale)
+        return View(bar, position, entry, funding, funding_ns, self.regime, stale)
 
     def _changed_wish(self, desk: Desk, slot: Slot, ts_ns: Nanos, out: list[Command]) -> None:
         desk.weight = None
