@@ -129,6 +129,9 @@ class Explanation(msgspec.Struct):
     instrument: InstrumentId
     order: Told
     because: str
+    """What came in when it was decided."""
+    price: float | None
+    """The last close of the contract."""
     held: Decimal
     """The position before the order, by the executions and adjustments of this journal."""
     wishes: list[Wished]
@@ -253,6 +256,7 @@ class _Story:
         self._regime: RegimeChanged | None = None
         self._target: Decision | None = None
         self._held = ZERO
+        self._price: float | None = None
         self._family: dict[ClientOrderId, _Life] = {}
         self._own: _Life | None = None
         self._stop: _Life | None = None
@@ -262,6 +266,8 @@ class _Story:
     def take(self, record: Record) -> None:
         """The next record."""
         event = record.event
+        if isinstance(event, Bar) and event.instrument == self._instrument:
+            self._price = event.close
         if isinstance(event, OrderFilled) and event.instrument == self._instrument:
             self._held = EXACT.add(self._held, event.side.sign * event.qty)
         if isinstance(event, OrderReport):
@@ -316,6 +322,7 @@ class _Story:
         refusal = None if target is None else target.refusal
         self._frozen = {
             "because": _because(record.event),
+            "price": self._price,
             "held": self._held,
             "wishes": list(self._wishes.values()),
             "regime": None
@@ -352,7 +359,7 @@ def _because(event: Event) -> str:
     """What came in when the order was decided."""
     match event:
         case Bar():
-            return f"a bar of {event.instrument} that closed at {event.close:g}"
+            return f"the close of the bars, of which that of {event.instrument} came last"
         case OrderFilled():
             return f"an execution of {event.id}: {event.side.value} {plain(event.qty)} at {plain(event.price)}"
         case TimerFired():

@@ -25,7 +25,8 @@ def sentences(found: Explanation) -> Iterator[str]:
     """The chain of reasons, one line each, in the order in which they worked."""
     order = found.order
     yield f"{_named(order)} on {found.instrument}, {_PURPOSES[order.purpose]}."
-    yield f"Decided at {_time(order.approved_ns)} (record {order.record}) on {found.because}."
+    last = "" if found.price is None else f"; {found.instrument} had closed at {found.price:g}"
+    yield f"Decided at {_time(order.approved_ns)} (record {order.record}) on {found.because}{last}."
     yield from _wishes(found.wishes)
     yield from _regime(found.regime)
     yield f"Position before, by the executions in this journal: {plain(found.held)}."
