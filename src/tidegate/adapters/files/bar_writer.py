@@ -22,7 +22,8 @@ from tidegate.quant.bars import BarTable
 WRITTEN = (".parquet", ".csv")
 """The formats that are written."""
 
-_SCHEMA = pa.schema([pa.field(BARS.time, pa.int64()), *(pa.field(name, pa.float64()) for name in BARS.values)])
+_FIELDS: list[Any] = [pa.field(BARS.time, pa.int64()), *(pa.field(name, pa.float64()) for name in BARS.values)]
+_SCHEMA = pa.schema(_FIELDS)
 _MS_NS = 1_000_000
 
 
