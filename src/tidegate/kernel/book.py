@@ -58,14 +58,13 @@ class DeskNote(msgspec.Struct):
 
 class BookState(msgspec.Struct):
     """What of the book cannot be learned again. ``earned`` are results and mean gross notional by strategy at the last
-    midnight; ``days`` daily returns on equity, ``per_unit`` on what was held."""
+    midnight; ``per_unit`` are daily returns on what was held, ``book_days`` those of the book on its equity."""
 
     ledgers: VirtualState
     weighing: WeighingState | None
     allocator: Any
     earned: dict[StrategyId, float]
     equity: float
-    days: dict[StrategyId, list[float]]
     per_unit: dict[StrategyId, list[float]]
     book_days: list[float]
     kelly: dict[StrategyId, float]
@@ -104,7 +103,6 @@ class Book:
         self._volume: dict[InstrumentId, float] = {}
         self._earned: dict[StrategyId, float] = {}
         self._equity = 0.0
-        self._days: dict[StrategyId, list[float]] = {}
         self._per_unit: dict[StrategyId, list[float]] = {}
         self._book_days: list[float] = []
         self._kelly: dict[StrategyId, float] = {}
@@ -296,7 +294,6 @@ class Book:
         for name in self._names:
             gained = results.get(name, 0.0) - self._earned.get(name, 0.0)
             returns[name] = gained / self._equity
-            _keep(self._days, name, returns[name])
             if gross.get(name, 0.0) > 0.01 * self._equity:
                 _keep(self._per_unit, name, gained / gross[name])
                 days = self._per_unit[name]
@@ -355,7 +352,6 @@ class Book:
             None if self._allocator is None else self._allocator.dump(),
             self._earned,
             self._equity,
-            self._days,
             self._per_unit,
             self._book_days,
             self._kelly,
@@ -376,7 +372,7 @@ class Book:
             self.weighing.load(state.weighing)
         if self._allocator is not None:
             self._allocator.load(state.allocator)
-        self._earned, self._equity, self._days, self._per_unit = state.earned, state.equity, state.days, state.per_unit
+        self._earned, self._equity, self._per_unit = state.earned, state.equity, state.per_unit
         self._book_days, self._kelly, self._budgets = state.book_days, state.kelly, state.budgets
         self._live, self._volume = state.live, state.volume
         for name, note in state.notes.items():

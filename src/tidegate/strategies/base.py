@@ -33,10 +33,13 @@ _KINDS: Final[dict[object, type[Value]]] = {k: k for k in (int, float, bool, str
 
 
 class View(msgspec.Struct, frozen=True, gc=False):
-    """What a strategy may know when it decides, besides its features. ``position`` is what it holds itself, as a signed
-    fraction of its budget; ``entry_price`` is the book's, None when that is flat, ``funding_rate`` (of the last settlement, at ``funding_ts_ns``) when none is
-    known. ``regime`` holds the probabilities of the eight scenarios in the order of ``Scenario``, nothing while it is
-    unknown. ``stale`` says that the instrument has no bar for this close: the one shown is its last."""
+    """What a strategy may know when it decides, besides its features.
+
+    ``position`` is what it holds itself, as a signed fraction of its budget; ``entry_price`` is the book's, None when
+    that is flat; ``funding_rate`` (of the last settlement, at ``funding_ts_ns``) is None when none is known. ``regime``
+    holds the probabilities of the eight scenarios in the order of ``Scenario``, nothing while it is unknown. ``stale``
+    says that the instrument has no bar for this close: the one shown is its last.
+    """
 
     bar: Bar
     position: float = 0.0
