@@ -64,7 +64,9 @@ class GrowingJournal:
 
 def session(folder: Path) -> SessionInfo:
     names = tuple(InstrumentId(each) for each in SYMBOLS)
-    return SessionInfo(ACCOUNT, "demo-1", "demo-1", "demo", 0, 0, {"a": 1}, "", str(folder), INTERVAL_NS, names, "demo")
+    return SessionInfo(
+        ACCOUNT, "demo-1", "demo-1", "demo", 0, 0, {"a": 1}, "", str(folder), INTERVAL_NS, names, "demo", live=False
+    )
 
 
 def followed(folder: Path) -> SessionJournal:

@@ -26,7 +26,7 @@ Log = list[tuple[Event, tuple[Command, ...]]]
 
 
 def info(session_id: str = "live-100", gen: int = 100, instruments: tuple[InstrumentId, ...] = (BTC,)) -> SessionInfo:
-    return SessionInfo("ab", session_id, "live", "live", gen, 0, {}, "", None, HOUR_NS, instruments, "binance")
+    return SessionInfo("ab", session_id, "live", "live", gen, 0, {}, "", None, HOUR_NS, instruments, "binance", True)
 
 
 class Recorder:

@@ -320,6 +320,7 @@ def session_of(folder: Path, header: JournalHeader) -> SessionInfo:
         BarSpec.of(str(configuration["timeframe"])).interval_ns,
         tuple(each.id for each in header.instruments),
         _SOURCES[mode],
+        mode in REAL,
     )
 
 
@@ -398,6 +399,7 @@ async def write_backtest(settings: "Settings", kept: Iterable["Kept"], started_n
         BarSpec.of(settings.timeframe).interval_ns,
         tuple(settings.symbols),
         "backtest",
+        live=False,
     )
     scope = (session.account_id, session.session_id)
     async with connected(settings.database) as database:

@@ -18,7 +18,7 @@ is tested on random days. ``Entry`` is one thing that was booked, in the order i
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import get_args
+from typing import cast, get_args
 
 import msgspec
 
@@ -133,9 +133,11 @@ class Books:
         self.now_ns = max(self.now_ns, event.recv_ns)
         touched = self._touched = Touched()
         if kind is Bar:
-            self.last[event.instrument] = event.close  # type: ignore[union-attr]
+            bar = cast(Bar, event)
+            self.last[bar.instrument] = bar.close
         elif kind is Quote:
-            self.last[event.instrument] = (event.bid + event.ask) / 2.0  # type: ignore[union-attr]
+            quote = cast(Quote, event)
+            self.last[quote.instrument] = (quote.bid + quote.ask) / 2.0
         elif kind is OrderFilled:
             self._on_fill(event)  # type: ignore[arg-type]
         elif kind in _REPORTS:

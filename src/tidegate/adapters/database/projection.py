@@ -81,11 +81,7 @@ class SessionInfo:
     interval_ns: Nanos
     instruments: tuple[InstrumentId, ...]
     source: str
-
-    @property
-    def live(self) -> bool:
-        """Whether a real venue is behind it."""
-        return self.mode in ("testnet", "live")
+    live: bool
 
     def row(self) -> dict[str, Any]:
         """The row of ``sessions``, before anything is projected."""
