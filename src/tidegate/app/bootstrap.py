@@ -274,6 +274,7 @@ DEMO_DEFAULTS: dict[str, object] = {
             "class": "FundingArbitrage",
             "params": {
                 "risk_units": True,
+                "watch_legs": False,
                 "least_days": 10,
                 "beta_days": 10,
                 "volatility_days": 5,
