@@ -153,7 +153,7 @@ def grid_figure(rows: Sequence[str], columns: Sequence[str], nets: Mapping[tuple
     most = max((abs(value) for value in nets.values()), default=1.0) or 1.0
     figure = go.Figure(
         go.Heatmap(
-            x=[each.capitalize().replace("_", "<br>") if "_" in each else each for each in columns],
+            x=list(columns),
             y=list(rows),
             z=cells,
             zmin=-1.6 * most,
@@ -170,7 +170,15 @@ def grid_figure(rows: Sequence[str], columns: Sequence[str], nets: Mapping[tuple
         )
     )
     figure.update_yaxes(autorange="reversed", showgrid=False)
-    figure.update_xaxes(showgrid=False, side="top", tickangle=0, tickfont={"size": 10})
+    small = {"size": 10 if len(columns) < 8 else 8.5}
+    figure.update_xaxes(
+        showgrid=False,
+        side="top",
+        tickangle=0,
+        tickfont=small,
+        tickvals=list(columns),
+        ticktext=[each.replace("_", "<br>") for each in columns],
+    )
     drawn = plain_figure(figure, height=90 + 34 * len(rows))
     drawn["layout"]["margin"] |= {"t": 44, "b": 8}
     return drawn

@@ -215,6 +215,7 @@ def test_the_whole_chain_of_an_order_in_two_children() -> None:
     hand.add(filled(hand, "a", 1, "101", trade=2))  # told twice
     hand.add(OrderRejected(ClientOrderId("b"), BTC, "-2019", "no margin", START_NS, START_NS, RejectCause.MARGIN))
     hand.add(None, order("s", 2, Purpose.PROTECTION, None, Side.SELL))
+    hand.add(None, order("trailed", 2, Purpose.PROTECTION, None, Side.SELL))
     hand.add(None, wish("trend", 0.1), order("c", parent="t2"))
     hand.add(None, order("s2", 2, Purpose.PROTECTION, None, Side.SELL))
     found, text = hand.explain("a")
