@@ -134,7 +134,7 @@ def probability_best(
     centre = count * mean / kappa
     alpha = 2.0 + count / 2.0
     beta = prior_variance + 0.5 * count * (variance + prior_count * mean**2 / kappa)
-    random = np.random.default_rng(seed)
+    random = np.random.Generator(np.random.PCG64(seed))
     deviation = np.sqrt(beta / random.gamma(alpha, size=(draws, mean.size)))
     drawn = centre / deviation + random.standard_normal((draws, mean.size)) / np.sqrt(kappa)
     return np.bincount(drawn.argmax(axis=1), minlength=mean.size) / draws

@@ -89,7 +89,7 @@ def sharpe_interval(
     length = stationary_block_length(column)
     if not math.isfinite(length):
         return math.nan, math.nan
-    rng = np.random.default_rng(seed)
+    rng = np.random.Generator(np.random.PCG64(seed))
     ratios = np.concatenate([_ratios(column[rows]) for rows in stationary_draws(column.size, length, draws, rng)])
     ratios = ratios[np.isfinite(ratios)] * math.sqrt(periods_per_year)
     if ratios.size < draws / 2:

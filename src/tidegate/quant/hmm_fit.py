@@ -158,7 +158,7 @@ def _starts(rows: Floats, states: int, seed: int, restarts: int) -> list[_Start]
                 away = rows[part] - means[k]
                 covariances[k] = (away[:, :, None] * away[:, None, :]).mean(axis=0) + 0.01 * np.eye(features)
         else:
-            rng = np.random.default_rng([seed, restart])
+            rng = np.random.Generator(np.random.PCG64([seed, restart]))
             means = rows[rng.choice(len(rows), size=states, replace=False)]
             covariances *= rng.uniform(0.2, 1.5, size=states)[:, None, None]
         starts.append(_Start(uniform, transition, means, covariances))

@@ -246,7 +246,7 @@ def acerbi_szekely_test(
     standardised_residuals(column, spread, mu)  # refuses lengths and volatilities that do not fit
     var, cvar = spread * quantile - mu, spread * mean_loss - mu
     statistic = shortfall_statistic(column, var, cvar, alpha)
-    random = np.random.default_rng(seed)
+    random = np.random.Generator(np.random.PCG64(seed))
     lower = 0
     for _ in range(simulations):
         history = mu + spread * random.choice(pool, size=column.size)
