@@ -175,7 +175,7 @@ MAY_SAY_NOTHING = {"tidegate.quant.pivots.SupportResistance"}
 """Folds whose outputs are there or not: a market has no level that was never touched twice."""
 
 
-@pytest.mark.parametrize("name", makers().keys() - MAY_SAY_NOTHING)
+@pytest.mark.parametrize("name", sorted(makers().keys() - MAY_SAY_NOTHING))
 @LAW
 @given(data=st.data())
 def test_outputs_are_defined_from_the_warmup_on(name: str, data: st.DataObject) -> None:
