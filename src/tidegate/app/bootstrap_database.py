@@ -353,6 +353,7 @@ async def projecting(
     journals: Sequence[SessionJournal],
     say: Callable[[str], None],
     *,
+    now_ns: Nanos,
     begin_within_s: float = 0.0,
     patience_s: float = 15.0,
     pace: Pace | None = None,
@@ -360,7 +361,8 @@ async def projecting(
     """Project ``journals`` while the block runs, and for ``patience_s`` after it; None without a database.
 
     The block begins when the database was reached, or failed, or after ``begin_within_s``. Nothing that the database
-    does is raised; ``say`` hears of it, one line each.
+    does is raised; ``say`` hears of it, one line each. What is older than its days before ``now_ns`` is dropped at the
+    end, when everything is there.
     """
     if settings.url == MEMORY or not journals:
         yield None
@@ -374,9 +376,28 @@ async def projecting(
     except BaseException:
         await projector.finish(0.0)
         raise
-    if not await projector.finish(patience_s) and not projector.given_up:
+    if await projector.finish(patience_s):
+        await _trim(settings, now_ns, say)
+    elif not projector.given_up:
         name = journals[-1].session.session_id
         say(f"the database is behind: tidegate db rebuild --session {name} brings it up to the journal")
+
+
+async def _trim(settings: DatabaseSettings, now_ns: Nanos, say: Callable[[str], None]) -> None:
+    """Drop what is older than its days. A database that will not do so says it, and keeps them."""
+    from tidegate.adapters.database.upkeep import apply_retention
+
+    days = {"market_data": settings.keep.market_data_days, "risk_metrics": settings.keep.risk_metrics_days}
+    if not any(days.values()):
+        return
+    try:
+        async with open_database(settings, migrate=False) as database:
+            dropped = await apply_retention(database.engine, days, now_ns)
+    except (ConfigError, DatabaseError) as error:
+        say(f"nothing old was dropped: {error}")
+        return
+    if names := [name for pieces in dropped.values() for name in pieces]:
+        say(f"dropped what is older than its days: {', '.join(names)}")
 
 
 async def write_backtest(settings: "Settings", kept: Iterable["Kept"], started_ns: Nanos) -> str:

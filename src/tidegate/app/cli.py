@@ -6,6 +6,7 @@ difference.
 
 import json
 import sys
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -174,9 +175,11 @@ def demo(
 ) -> None:
     """Trade a simulated market with invented money; nothing to set up. Ctrl-C stops in good order."""
     from tidegate.app.bootstrap import DEMO_DEFAULTS, REPLAY_BARS_PER_SECOND, REPLAY_TIMEFRAME, Demo
+    from tidegate.app.bootstrap_database import data_folder
     from tidegate.app.config import load_settings
     from tidegate.app.daemon import run_on_loop
     from tidegate.app.demo import run_demo
+    from tidegate.app.keeping import check_room, remove_old_journals
     from tidegate.app.observability import RecordLog, configure_logging, get_logger
     from tidegate.domain.market import SECOND_NS, BarSpec
 
@@ -190,7 +193,9 @@ def demo(
     if replay is not None and speed is None:
         bar_s = BarSpec.of(settings.timeframe).interval_ns / SECOND_NS
         settings = load_settings(config, overrides | {"demo.speed": REPLAY_BARS_PER_SECOND * bar_s}, defaults)
-    built = Demo(settings, replay, journal or _journal_folder(settings.journal.dir))
+    folder = journal or _journal_folder(settings.journal.dir)
+    check_room(settings, folder.parent if journal is None else folder, data_folder(settings.database))
+    built = Demo(settings, replay, folder)
     watched = not as_json and sys.stdout.isatty()
     configure_logging("error" if watched or as_json else settings.logging.level, settings.logging.format)
     observers: list[Any] = [RecordLog(get_logger(), built.started_ns + built.history_ns)]
@@ -209,6 +214,8 @@ def demo(
         on_alert = board.alert
     demo_run = run_demo(built.parts, seconds=seconds, observers=observers, companions=companions, on_alert=on_alert)
     result, kept = run_on_loop(_projected(built, demo_run, quiet=as_json))
+    if journal is None and (kept is None or not kept["records_behind"]):
+        remove_old_journals(folder.parent, settings.database.keep.journal_days, time.time_ns())
     if kept is not None:
         result.summary["database"] = kept
     if as_json:
@@ -230,7 +237,7 @@ async def _projected(
 
     folder = built.parts.journal_path
     journals = [] if folder is None else [session_journal(folder, new=True)]
-    async with projecting(built.settings.database, journals, talk_of_database) as projector:
+    async with projecting(built.settings.database, journals, talk_of_database, now_ns=time.time_ns()) as projector:
         result = await demo_run
     if projector is None or projector.given_up:
         return result, None

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -80,15 +81,21 @@ async def _run(
     settings: "Settings", mode: str, seconds: float | None, observers: list[Any], on_alert: Callable[[Any], None]
 ) -> Any:
     """Trade, with the journal going into the database beside it."""
-    from tidegate.app.bootstrap_live import World, live_parts
+    from tidegate.app.bootstrap_database import data_folder
+    from tidegate.app.bootstrap_live import World, live_parts, state_folder
     from tidegate.app.daemon import calm_collector
+    from tidegate.app.keeping import check_room, remove_old_journals
     from tidegate.app.live import run_live
 
+    root = state_folder(settings, mode) / "journal"
+    check_room(settings, root, data_folder(settings.database))
     async with live_parts(settings, mode, World(), on_alert) as parts, _projecting(settings, parts.state) as kept:
         calm_collector()
         result = await run_live(parts, observers=observers, on_alert=on_alert, seconds=seconds)
     if (database := kept()) is not None:
         result.summary["database"] = database
+    if settings.database.url == "memory" or (database is not None and database["trouble"] is None):
+        remove_old_journals(root, settings.database.keep.journal_days, time.time_ns())
     return result
 
 
@@ -102,7 +109,10 @@ async def _projecting(settings: "Settings", state: Path) -> AsyncIterator[Callab
     from tidegate.app.bootstrap_database import projecting, session_journals
 
     journals = session_journals(state / "journal", talk_of_database)
-    async with projecting(settings.database, journals, talk_of_database, begin_within_s=_BEGIN_WITHIN_S) as projector:
+    now_ns = time.time_ns()
+    async with projecting(
+        settings.database, journals, talk_of_database, now_ns=now_ns, begin_within_s=_BEGIN_WITHIN_S
+    ) as projector:
 
         def kept() -> dict[str, object] | None:
             if projector is None or projector.given_up:

@@ -93,15 +93,16 @@ def _url(value: object) -> DatabaseUrl:
 class KeepSettings(Section):
     """How long things are kept, and how much of the disk that may take. Null keeps all of it.
 
-    Only ``market_data`` and ``risk_metrics`` are ever dropped from the database, whole months (or chunks) at a time;
-    imported bars are bars. What is kept for ever is planned for ``plan_days``. The ``..._mib_per_day`` are what the
+    A journal, ledger and tape, is removed whole ``journal_days`` after it was last written to. Only ``market_data`` and
+    ``risk_metrics`` are ever dropped from the database, whole months (or chunks) at a time, by the time of their rows:
+    imported bars are bars, and invented markets have times of their own. What is kept for ever is planned for
+    ``plan_days``. The ``..._mib_per_day`` are what the
     start reckons with: it is refused when the disk cannot hold the days, with ``reserve_mib`` to spare.
     """
 
     journal_days: Whole | None = Field(default=30, ge=1, le=36_500)
-    tape_days: Whole | None = Field(default=7, ge=1, le=36_500)
     market_data_days: Whole | None = Field(default=None, ge=1, le=36_500)
-    risk_metrics_days: Whole | None = Field(default=400, ge=1, le=36_500)
+    risk_metrics_days: Whole | None = Field(default=None, ge=1, le=36_500)
     plan_days: Whole = Field(default=30, ge=1, le=36_500)
     journal_mib_per_day: Whole = Field(default=16, ge=0, le=10**6)
     tape_mib_per_day: Whole = Field(default=64, ge=0, le=10**6)

@@ -153,9 +153,8 @@ def test_defaults_are_the_documented_ones() -> None:
             "pg_bin": None,
             "keep": {
                 "journal_days": 30,
-                "tape_days": 7,
                 "market_data_days": None,
-                "risk_metrics_days": 400,
+                "risk_metrics_days": None,
                 "plan_days": 30,
                 "journal_mib_per_day": 16,
                 "tape_mib_per_day": 64,
