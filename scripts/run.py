@@ -79,7 +79,8 @@ def main(verb: str = "", *args: str) -> int:
         os.execv(PYTHON, [PYTHON, "-m", "tidegate", "demo", *args])
     os.chdir(ROOT)
     if verb == "test":
-        os.execv(PYTHON, [PYTHON, "-m", "pytest", *args])
+        every_core = ("-n", "auto", "--dist", "loadfile")  # the whole suite; a chosen test runs alone, in sight
+        os.execv(PYTHON, [PYTHON, "-m", "pytest", *(args or every_core)])
     if verb == "conformance":  # third-party clients against localnet: tests/conformance
         os.execv(PYTHON, [PYTHON, "-m", "tests.conformance", *args])
     failed = [check for check in CHECKS if subprocess.call([BIN / check.split()[0], *check.split()[1:]])]
