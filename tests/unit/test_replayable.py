@@ -30,7 +30,10 @@ ALLOWED = {
     ("adapters/database/migrations/env.py", "environment"): "the address for alembic's own command line",
     ("adapters/database/programs.py", "environment"): "what pg_dump and psql are started with",
     ("adapters/database/rows.py", "set order"): "names of columns, of which any wrong one is told",
-    ("app/bootstrap_database.py", "thread"): "backup, restore, export: verbs of the command line, in processes of their own",
+    (
+        "app/bootstrap_database.py",
+        "thread",
+    ): "backup, restore, export: verbs of the command line, in processes of their own",
     ("app/workers.py", "thread"): "fits in another process: the same bytes come back; a simulated world fits inline",
 }
 """(file, ban): why it may. An entry that is no longer needed fails the test."""

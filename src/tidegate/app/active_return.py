@@ -29,14 +29,15 @@ COSTS: Final = ("fees", "funding", "slippage", "netting", "without a weight")
 
 @dataclass(frozen=True, slots=True)
 class ActiveReturn:
-    """The linked effects. ``segments`` ends with cash; ``weights`` are the book's means ``(N+1,)``, ``even`` the
-    benchmark's."""
+    """The linked effects of ``days``, up to the ruin of either side. ``segments`` ends with cash; ``weights``
+    are the book's means ``(N+1,)``, ``even`` the benchmark's."""
 
     segments: tuple[str, ...]
     weights: tuple[float, ...]
     even: tuple[float, ...]
     others: tuple[str, ...]
     linked: LinkedAttribution
+    days: int
 
 
 def against_even_mix(
@@ -67,14 +68,21 @@ def against_even_mix(
         own: dict[str, float] = {name: weights.get(name, 0.0) for name in names}
         held += [*own.values(), 1.0 - sum(own.values())]
         earned, others, net = _split(by_day.get(index, ()), own, float(equity))
-        if net <= -1.0:
-            break
         mix: dict[str, float] = {name: earned.get(name, 0.0) for name in names}
+        if net <= -1.0 or sum(even[name] * mix[name] for name in names) <= -1.0:
+            break  # one of the two is ruined: nothing can be linked beyond that
         attributor.record(own, earned, even, mix, others, portfolio_return=net)
     if not attributor.periods:
         return None
     mean = tuple((held / len(attributor.periods)).tolist())
-    return ActiveReturn(attributor.segments, mean, (*even.values(), 0.0), attributor.others, attributor.linked())
+    return ActiveReturn(
+        attributor.segments,
+        mean,
+        (*even.values(), 0.0),
+        attributor.others,
+        attributor.linked(),
+        len(attributor.periods),
+    )
 
 
 def _split(

@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tidegate.app.active_return import against_even_mix
@@ -228,6 +228,7 @@ def test_against_the_even_mix_by_hand() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10**6), st.integers(2, 40))
+@example(11331, 30)  # the even mix is ruined before the book is
 def test_the_effects_are_the_active_return_and_the_book_is_the_change_of_equity(seed: int, days: int) -> None:
     rng = np.random.default_rng(seed)
     lines, regimes = [], []
@@ -245,7 +246,7 @@ def test_the_effects_are_the_active_return_and_the_book_is_the_change_of_equity(
     assert found is not None
     assert abs(found.linked.residual) < 1e-12
     net = float(Amounts.of(lines).net)
-    if net > -900:
+    if found.days == days and net > -900:
         assert found.linked.portfolio_return == pytest.approx(net / 1_000, abs=1e-12)
 
 
