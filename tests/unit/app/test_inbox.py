@@ -100,6 +100,18 @@ async def test_the_time_of_arrival_never_runs_backwards() -> None:
     assert [record.event for record in journal.records] == kernel.heard
 
 
+async def test_what_was_posted_is_handled_when_it_is_waited_for() -> None:
+    kernel, journal = Script(), MemoryJournal()
+    inbox = Inbox(kernel, journal, Outbox(journal))
+    inbox.post(timer(1))
+    inbox.post(timer(2))
+    assert kernel.heard == []
+    await inbox.answered()
+    assert kernel.heard == [timer(1), timer(2)]
+    await inbox.answered()
+    assert len(journal.records) == 2
+
+
 async def test_what_became_of_a_command_is_handled_before_deliver_returns() -> None:
     journal = MemoryJournal()
     kernel = Script(lambda event: (CancelOrder(MARKET_BUY.id, BTC),) if event.ts_ns == 1 else ())
