@@ -7,6 +7,8 @@ Fills are booked once, by (instrument, trade id), in whatever order they come; l
 their name. The newest are remembered one by one; older ones than those are all taken as booked.
 
 A fee that is paid in another asset leaves that asset's wallet, and its value at that moment is kept beside it.
+``pnl`` splits what came of an instrument into price, fees, funding and slippage, at any moment and mark.
+
 Deposits and withdrawals buy and redeem units at the unit value of their moment, so that they move no performance.
 """
 
@@ -69,6 +71,22 @@ class Lines:
         return True
 
 
+@dataclass(frozen=True, slots=True)
+class PnlSplit:
+    """What came of one instrument, in USDT. ``price`` is at the reference prices, open result included; ``fees`` and
+    ``slippage`` are costs, positive; ``funding`` is the change of the wallet."""
+
+    price: Decimal
+    fees: Decimal
+    funding: Decimal
+    slippage: Decimal
+
+    @property
+    def net(self) -> Decimal:
+        """What the instrument has changed the equity by, exactly."""
+        return EXACT.add(EXACT.subtract(EXACT.subtract(self.price, self.slippage), self.fees), self.funding)
+
+
 @dataclass(slots=True)
 class Holding:
     """One instrument: the exact position and its shadow."""
@@ -123,6 +141,9 @@ class PositionManager:
             if fill.fee_price is not None:
                 value = EXACT.multiply(fill.fee, fill.fee_price)
                 held.exact.other_fees = EXACT.add(held.exact.other_fees, value)
+        if fill.reference is not None:
+            paid = EXACT.multiply(fill.side.sign * fill.qty, EXACT.subtract(fill.price, fill.reference))
+            held.exact.slippage = EXACT.add(held.exact.slippage, paid)
         self._book(held, fill.side, fill.qty, fill.price, fee)
         return True
 
@@ -150,6 +171,12 @@ class PositionManager:
         self._shadow(held)
         if was_flat or held.qty == 0.0:
             self.open = [(name, each) for name, each in self.holdings.items() if each.qty]
+
+    def pnl(self, instrument: InstrumentId, mark: Decimal) -> PnlSplit:
+        """The result of an instrument so far, split, its position valued at ``mark``; each part of it is exact."""
+        held = self.holding(instrument).exact
+        earned = EXACT.add(held.realised, held.unrealised(mark) if held.qty else ZERO)
+        return PnlSplit(EXACT.add(earned, held.slippage), held.fees, held.funding, held.slippage)
 
     # ---- money --------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from decimal import Decimal
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -120,3 +121,30 @@ def test_lines_are_booked_once_and_those_from_before_us_never() -> None:
     assert len(lines.seen) <= 2 * KEPT_LINES
     assert not lines.add("l0", 1)
     assert not lines.add(f"l{5 * KEPT_LINES - 1}", 5 * KEPT_LINES)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(fills, st.sampled_from([None, "99", "100.5", "0.00000002"])), max_size=30))
+def test_the_parts_of_a_result_are_the_change_of_equity_to_the_last_digit(
+    events: list[tuple[OrderFilled, str | None]],
+) -> None:
+    book, slippage = PositionManager(), {BTC: Decimal(0), ETH: Decimal(0)}
+    for event, reference in events:
+        if reference is not None:
+            event = msgspec.structs.replace(event, reference=Decimal(reference))
+        if book.book_fill(event) and reference is not None:
+            slippage[event.instrument] += event.side.sign * event.qty * (event.price - Decimal(reference))
+    book.book_funding(FundingPaid(BTC, Decimal("-0.12345678"), 0.0001, 100.0, 1, 1))
+    marks = {BTC: Decimal("101.5"), ETH: Decimal("0.7")}
+    parts = [book.pnl(name, mark) for name, mark in marks.items()]
+    assert sum((each.net for each in parts), Decimal(0)) == book.ledger.equity(marks)
+    assert [each.slippage for each in parts] == list(slippage.values())
+    assert (parts[0].funding, parts[1].funding) == (Decimal("-0.12345678"), 0)
+
+
+def test_slippage_is_told_apart_from_the_price() -> None:
+    book = PositionManager()
+    book.book_fill(msgspec.structs.replace(fill(1, price="100.2"), reference=Decimal(100)))
+    split = book.pnl(BTC, Decimal(103))
+    assert (split.price, split.slippage, split.fees, split.funding) == (3, Decimal("0.2"), Decimal("0.01"), 0)
+    assert split.net == Decimal("2.79")
