@@ -11,14 +11,15 @@ from msgspec.structs import replace
 
 from tests.fakes.live import LiveWorld, world
 from tests.laws.test_live_path import PRICES, STEPS, WAITS_S, WISHES, Trouble
-from tests.unit.kernel.worlds import BTC
+from tests.unit.kernel.worlds import BTC, START_NS
 from tidegate.adapters.database.projection import Projection, SessionInfo
 from tidegate.domain.account import FundingPaid, Income, Transfer
 from tidegate.domain.ids import InstrumentId
 from tidegate.domain.ledger import Ledger
-from tidegate.domain.market import HOUR_NS
-from tidegate.domain.messages import Command, Event, KernelSnapshot, Operation, Record
+from tidegate.domain.market import HOUR_NS, Bar
+from tidegate.domain.messages import Command, Event, KernelSnapshot, Operation, OperatorCommand, Record
 from tidegate.domain.orders import Side
+from tidegate.domain.signals import BookRisk
 from tidegate.kernel.kernel import Kernel
 
 OTHER_STEPS = ["hand", "hand", "silent", "funding", "transfer", "income", "listed", "fee", "adopt"]
@@ -188,3 +189,14 @@ def test_a_dump_anywhere_goes_on_with_the_same_rows(seed: int) -> None:
     cut, same = project(recorder, Random(seed))
     assert same == rows
     assert cut.books.positions.ledger == whole.books.positions.ledger
+
+
+def test_the_risk_that_the_kernel_told_of_a_close_stands_in_its_row() -> None:
+    projection, bars = Projection(info()), [START_NS + n * HOUR_NS for n in (1, 2)]
+    projection.fold(Record(1, OperatorCommand(Operation.START, START_NS, START_NS), ()))
+    risk = BookRisk(((BTC, 0.2),), ((BTC, 1.0),), 0.11, 0.009, None, 0.0, 1.0, bars[1])
+    for seq, (ts_ns, said) in enumerate(zip(bars, [(), (risk,)], strict=True), 2):
+        projection.fold(Record(seq, Bar(BTC, HOUR_NS, ts_ns, ts_ns, 1.0, 1.0, 1.0, 1.0, 1.0), said))
+    before, told = projection.take()["risk_metrics"]
+    assert "volatility" not in before
+    assert (told["ts_ns"], told["volatility"], told["var_frac"], told["cvar_frac"]) == (bars[1], 0.11, 0.009, None)

@@ -94,7 +94,7 @@ async def _run(
         result = await run_live(parts, observers=observers, on_alert=on_alert, seconds=seconds)
     if (database := kept()) is not None:
         result.summary["database"] = database
-    if settings.database.url == "memory" or (database is not None and database["trouble"] is None):
+    if settings.database.url == "memory" or (database is not None and database["complete"]):
         remove_old_journals(root, settings.database.keep.journal_days, time.time_ns())
     return result
 
@@ -117,7 +117,8 @@ async def _projecting(settings: "Settings", state: Path) -> AsyncIterator[Callab
         def kept() -> dict[str, object] | None:
             if projector is None or projector.given_up:
                 return None
-            return {"session": journals[-1].session.session_id, "trouble": projector.trouble}
+            session = journals[-1].session.session_id
+            return {"session": session, "trouble": projector.trouble, "complete": projector.complete}
 
         yield kept
 

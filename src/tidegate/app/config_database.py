@@ -33,11 +33,6 @@ class DatabaseUrl(str):
         self.password = password or found
         return self
 
-    @property
-    def is_server(self) -> bool:
-        """Whether it is the address of a server that somebody else runs."""
-        return self not in (EMBEDDED, MEMORY)
-
     def revealed(self) -> str:
         """The address with its password, for the driver alone; the same address where it has none."""
         if self.password is None:

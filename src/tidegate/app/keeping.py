@@ -1,7 +1,7 @@
 """How long journals are kept, and whether the disk has room for what the configured days will write.
 
 A journal is removed whole, ledger and tape, when it has not been written to for ``database.keep.journal_days``. The
-newest one is never removed: the next start goes on from it. Nothing is removed before the database has all of it.
+newest one is never removed: the next start goes on from it. A daemon removes nothing before the database has all of it.
 """
 
 import shutil

@@ -23,7 +23,7 @@ from tidegate.domain.ids import InstrumentId, Nanos, StrategyId
 from tidegate.domain.instrument import Instrument
 from tidegate.domain.ledger import EXACT, ZERO
 from tidegate.domain.market import DAY_NS
-from tidegate.domain.messages import Command, ModelFitted
+from tidegate.domain.messages import Alert, Command, ModelFitted, Severity
 from tidegate.domain.orders import OrderFilled, Purpose
 from tidegate.domain.signals import BookRisk, Scenario, StrategyResult, TargetWeight
 from tidegate.kernel.desk import Desk
@@ -166,6 +166,7 @@ class Book:
         equity: float,
         exposure: float,
         close_ns: Nanos,
+        out: list[Command],
     ) -> None:
         """Give every desk its weight, and with new weights what the sizer and the rules should know of its risk."""
         weighing = self.weighing
@@ -196,6 +197,9 @@ class Book:
             weights = weighing.weigh(candidates, exposure)
             for desk in desks:
                 desk.weight = desk.weighed = weights[desk.instrument.id]
+            if weighing.trouble:
+                text = f"{weighing.trouble}: what is held stays"
+                out.append(Alert(Severity.WARNING, "optimiser", text, close_ns))
             self._inform(weighing, desks, held)
 
     def _inform(self, weighing: Weighing, desks: Sequence[Desk], held: Mapping[InstrumentId, float]) -> None:

@@ -207,7 +207,7 @@ class Trading:
         book, exposure = self.book, 1.0 if self.brake is None else self.brake.state.exposure_multiplier
         weighs = book is not None and book.weighing is not None
         if weighs and book is not None:
-            book.weigh(self._traded, last, equity, exposure, self.barrier.close_ns)
+            book.weigh(self._traded, last, equity, exposure, self.barrier.close_ns, out)
         for desk in self._traded:
             if desk.hands_off:
                 self.protect_again(desk, out)

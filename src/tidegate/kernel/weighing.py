@@ -98,6 +98,7 @@ class Weighing:
         self.probabilities: tuple[float, ...] = ()
         self._read_ns: Nanos = 0
         self._daily: Floats | None = None
+        self.trouble = ""
 
     # ---- the long close -----------------------------------------------------------------------------------------
 
@@ -166,12 +167,6 @@ class Weighing:
             self._daily = self.covariance.matrix() * self._per_day
         return self._daily
 
-    def daily_volatility(self, instrument: InstrumentId) -> float | None:
-        """Volatility of a day's return; None while it is not known."""
-        index = self._place[instrument]
-        variance = float(self.daily_covariance[index, index])
-        return float(np.sqrt(variance)) if variance > _SMALLEST_VARIANCE else None
-
     def volatility(self, weights: Mapping[InstrumentId, float]) -> tuple[float, dict[InstrumentId, float]]:
         """Annual volatility of a book of signed shares of equity, and each instrument's part of it; the parts sum to 1.
 
@@ -213,7 +208,11 @@ class Weighing:
         }
 
     def weigh(self, candidates: Sequence[Candidate], exposure: float) -> dict[InstrumentId, TargetWeight]:
-        """Target weights for all candidates; ``exposure`` in [0, 1] is what the drawdown brake leaves."""
+        """Target weights for all candidates; ``exposure`` in [0, 1] is what the drawdown brake leaves.
+
+        ``trouble`` says, afterwards, why there was no optimum and what is held stays; it is empty when there was one.
+        """
+        self.trouble = ""
         index = np.array([self._place[each.instrument] for each in candidates])
         daily = self.daily_covariance[np.ix_(index, index)]
         net = np.array([sum(wish.strength * wish.budget for wish in each.wishes) for each in candidates])
@@ -251,7 +250,10 @@ class Weighing:
             proportional_cost=cost * _DAYS_PER_YEAR,
             constraints=constraints,
         )
-        return found.weights if found.status == "optimal" else np.where(np.abs(held) > most, wanted, held)
+        if found.status == "optimal":
+            return found.weights
+        self.trouble = f"no optimum ({found.status})"
+        return np.where(np.abs(held) > most, wanted, held)
 
     # ---- state --------------------------------------------------------------------------------------------------
 

@@ -50,7 +50,7 @@ from tidegate.domain.orders import (
     Side,
 )
 from tidegate.domain.round_trips import RoundTrip, RoundTrips, exit_reason
-from tidegate.domain.signals import Decision, RegimeChanged, StrategyResult
+from tidegate.domain.signals import BookRisk, Decision, RegimeChanged, StrategyResult
 from tidegate.execution.blotter import KEPT_CLOSED
 from tidegate.portfolio.positions import QUOTE_ASSET
 
@@ -141,6 +141,7 @@ class Projection:
         self._parents: dict[str, None] = {}
         self._funded_ns: dict[InstrumentId, Nanos] = {}
         self._closes = Closes(session.interval_ns, session.instruments)
+        self._risk: BookRisk | None = None  # what the kernel said of a close, before the row of that close
         self._rows: Rows = defaultdict(list)
         self._scope = {"account_id": session.account_id, "session_id": session.session_id}
         self._realm = self._scope | {"realm": session.realm}
@@ -238,6 +239,9 @@ class Projection:
     def _close(self, made: list[Made]) -> None:
         for portfolio, risk in made:
             self._put("portfolios", self._realm, **portfolio)
+            if self._risk is not None and self._risk.ts_ns == risk["ts_ns"]:
+                said = self._risk
+                risk |= {"volatility": said.volatility, "var_frac": said.var_frac, "cvar_frac": said.cvar_frac}
             self._put("risk_metrics", self._scope, **risk)
 
     # ---- what was booked ----------------------------------------------------------------------------------------
@@ -497,6 +501,8 @@ class Projection:
             self._performed(command)
         elif isinstance(command, RegimeChanged):
             self._regime(command)
+        elif isinstance(command, BookRisk):
+            self._risk = command
         elif isinstance(command, Alert):
             if command.severity is not Severity.INFO:
                 self._told("ALERT", command.subject, command, command.ts_ns)

@@ -124,6 +124,7 @@ class Projector:
         self._renewed: set[str] = set()
         self._hurry, self._begun = asyncio.Event(), asyncio.Event()
         self._trouble: str | None = None
+        self.complete = False  # ``finish`` has found everything written
         self._ended: set[str] = set()
         self._task: asyncio.Task[None] | None = None
         self.quarantined = 0
@@ -165,7 +166,8 @@ class Projector:
             self._task.cancel()
         with suppress(asyncio.CancelledError):
             await self._task
-        return bool(done) and not self._given_up
+        self.complete = bool(done) and not self._given_up
+        return self.complete
 
     async def run(self) -> None:
         """Project until ``finish`` was called and all is in, or the journal is damaged."""

@@ -8,7 +8,6 @@ become a hypertable, so the tier is found before the first table is made, and wr
 from sqlalchemy import Connection
 
 PLAIN, APACHE, TIMESCALE = "plain", "apache", "timescale"
-TIERS = (PLAIN, APACHE, TIMESCALE)
 CHUNK = "interval '7 days'"
 COMPRESS_AFTER = "interval '30 days'"
 
