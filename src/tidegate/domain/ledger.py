@@ -48,7 +48,6 @@ class PositionLedger:
     fees: Decimal = ZERO
     funding: Decimal = ZERO
     other_fees: Decimal = ZERO  # fees paid in another asset, at their value when paid: not part of this wallet
-    slippage: Decimal = ZERO  # fills against their reference prices, a cost: part of what was realised, told apart
 
     @property
     def fees_usdt(self) -> Decimal:

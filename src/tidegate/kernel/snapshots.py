@@ -1,5 +1,6 @@
 """The kernel's whole state as opaque bytes, and back."""
 
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -39,6 +40,7 @@ class _PositionsState(msgspec.Struct):
     booked: dict[InstrumentId, Booked]
     lines: Lines
     units: float
+    slippage: dict[InstrumentId, Decimal]
 
 
 class _GateState(msgspec.Struct):
@@ -152,7 +154,7 @@ def load(
         if state.desks.keys() != desks.keys():
             raise InvariantBroken("the snapshot is of other instruments than are configured")
         trading.barrier.load(barrier.close_ns, barrier.seen, barrier.arrived, barrier.done)
-    trading.positions.load(positions.ledger, positions.booked, positions.lines, positions.units)
+    trading.positions.load(positions.ledger, positions.booked, positions.lines, positions.units, positions.slippage)
     trading.gate.load(state.gate.sequence, state.gate.recent)
     trading.blotter.load([order for order in state.blotter if order.approved.instrument in desks])
     trading.router.load(state.router)

@@ -109,6 +109,7 @@ class PositionManager:
         self.wallet = ZERO
         self.wallet_float = 0.0
         self.units = 0.0
+        self.slippage: dict[InstrumentId, Decimal] = {}  # against the reference prices, a cost; no ledger knows of it
         self.holdings: dict[InstrumentId, Holding] = {}
         self.open: list[tuple[InstrumentId, Holding]] = []
         self._booked: dict[InstrumentId, Booked] = {}
@@ -143,7 +144,7 @@ class PositionManager:
                 held.exact.other_fees = EXACT.add(held.exact.other_fees, value)
         if fill.reference is not None:
             paid = EXACT.multiply(fill.side.sign * fill.qty, EXACT.subtract(fill.price, fill.reference))
-            held.exact.slippage = EXACT.add(held.exact.slippage, paid)
+            self.slippage[fill.instrument] = EXACT.add(self.slippage.get(fill.instrument, ZERO), paid)
         self._book(held, fill.side, fill.qty, fill.price, fee)
         return True
 
@@ -176,7 +177,8 @@ class PositionManager:
         """The result of an instrument so far, split, its position valued at ``mark``; each part of it is exact."""
         held = self.holding(instrument).exact
         earned = EXACT.add(held.realised, held.unrealised(mark) if held.qty else ZERO)
-        return PnlSplit(EXACT.add(earned, held.slippage), held.fees, held.funding, held.slippage)
+        slippage = self.slippage.get(instrument, ZERO)
+        return PnlSplit(EXACT.add(earned, slippage), held.fees, held.funding, slippage)
 
     # ---- money --------------------------------------------------------------------------------------------------
 
@@ -238,10 +240,24 @@ class PositionManager:
 
     def dump(self) -> object:
         """The exact state; the shadow follows from it."""
-        return {"ledger": self.ledger, "booked": self._booked, "lines": self._lines, "units": self.units}
+        return {
+            "ledger": self.ledger,
+            "booked": self._booked,
+            "lines": self._lines,
+            "units": self.units,
+            "slippage": self.slippage,
+        }
 
-    def load(self, ledger: Ledger, booked: dict[InstrumentId, Booked], lines: Lines, units: float) -> None:
+    def load(
+        self,
+        ledger: Ledger,
+        booked: dict[InstrumentId, Booked],
+        lines: Lines,
+        units: float,
+        slippage: dict[InstrumentId, Decimal],
+    ) -> None:
         """Continue from a dump."""
+        self.slippage = slippage
         self.ledger, self._booked, self._lines, self.units = ledger, booked, lines, units
         self.holdings = {name: Holding(position) for name, position in ledger.positions.items()}
         for held in self.holdings.values():

@@ -94,6 +94,7 @@ class BooksState(msgspec.Struct):
     booked: dict[InstrumentId, Booked]
     lines: Lines
     units: float
+    slippage: dict[InstrumentId, Decimal]
     orders: list[Order]
     views: dict[InstrumentId, View]
     asked: list[Asked]
@@ -333,7 +334,7 @@ class Books:
 
     def load(self, state: BooksState) -> None:
         """Continue from a dump. Contracts that are not traded any more keep their positions, and nothing else."""
-        self.positions.load(state.ledger, state.booked, state.lines, state.units)
+        self.positions.load(state.ledger, state.booked, state.lines, state.units, state.slippage)
         self._views = {name: state.views.get(name, View()) for name in self._views}
         for name in self._views:
             self.positions.holding(name)
