@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.request import Request, urlopen
@@ -30,14 +30,19 @@ def until(what: str, look: Callable[[], T | None], patience_s: float, told: Call
 
 
 class Running:
-    """``tidegate`` with arguments in a process of its own; what it says goes into files of ``folder``."""
+    """``tidegate`` with arguments in a process of its own; what it says goes into files of ``folder``.
 
-    def __init__(self, folder: Path, name: str, *arguments: object, **environment: str) -> None:
+    ``through`` is a command that becomes ours, like ``setpriv`` with its options: the process stays the same.
+    """
+
+    def __init__(
+        self, folder: Path, name: str, *arguments: object, through: Sequence[str] = (), **environment: str
+    ) -> None:
         self.out, self.err = folder / f"{name}.out", folder / f"{name}.err"
         self.began_s = time.monotonic()
         with self.out.open("w") as out, self.err.open("w") as err:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tidegate", *map(str, arguments)],
+                [*through, sys.executable, "-m", "tidegate", *map(str, arguments)],
                 env={**WITHOUT_DATABASE, **os.environ, "PYTHONPATH": str(ROOT / "src"), **environment},
                 cwd=folder,
                 stdout=out,
@@ -66,10 +71,10 @@ class Running:
 
 
 class Localnet(Running):
-    """The local exchange on a free port."""
+    """The local exchange, on a free port unless one is named."""
 
-    def __init__(self, folder: Path, *arguments: object) -> None:
-        super().__init__(folder, "localnet", "localnet", "--port", 0, *arguments)
+    def __init__(self, folder: Path, *arguments: object, port: int = 0) -> None:
+        super().__init__(folder, "localnet", "localnet", "--port", port, *arguments)
         self.address = until("localnet says where it is", self._address, 60.0, self.said)
 
     def _address(self) -> str | None:
@@ -92,8 +97,19 @@ class Localnet(Running):
 class DaemonProcess(Running):
     """``tidegate run`` with a configuration; ``state`` is the folder in which its socket lies."""
 
-    def __init__(self, folder: Path, name: str, config: Path, mode: str, state: Path, **environment: str) -> None:
-        super().__init__(folder, name, "run", "--config", config, "--mode", mode, "--json", **environment)
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        config: Path,
+        mode: str,
+        state: Path,
+        *,
+        through: Sequence[str] = (),
+        **environment: str,
+    ) -> None:
+        arguments = ("run", "--config", config, "--mode", mode, "--json")
+        super().__init__(folder, name, *arguments, through=through, **environment)
         self.state = state
 
     def status(self) -> dict[str, Any] | None:

@@ -227,6 +227,7 @@ class Desk:
             "latch": None if latch is None else {"cause": latch.cause.value, "reason": latch.reason},
             "uptime_s": round((parts.connections.clock.monotonic_ns() - self._began_ns) / 1e9, 1),
             "equity_usdt": round(kernel.equity_usdt, 8),
+            "wallet_usdt": plain(kernel.ledger.wallet),
             "unit_value": kernel.unit_value,
             "positions": positions,
             "orders": orders,
