@@ -35,10 +35,7 @@ def _draw_s(stage: Stage, low: float, high: float) -> float:
 
 
 def _kill_daemon(stage: Stage) -> str:
-    """``kill -9`` at any moment, around a close as often as not; started again at once or after a while."""
-    if stage.rng.random() < 0.5:
-        to_close_s = 60.0 - time.time() % 60.0
-        time.sleep(min(to_close_s + stage.rng.uniform(0.0, 1.5), 20.0))
+    """``kill -9`` at any moment; started again at once or after a while."""
     stage.daemon.kill()
     away_s = stage.rng.choice((0.0, 0.0, 2.0, 8.0))
     time.sleep(away_s)
@@ -63,6 +60,15 @@ def _terminate(stage: Stage) -> str:
     code = stage.daemon.ended(_LEAVES_WITHIN_S)
     stage.start_daemon()
     return f"exit code {code}"
+
+
+def _kill_venue(stage: Stage) -> str:
+    """``kill -9`` of the exchange; it comes back with everything that it had acknowledged."""
+    stage.venue.kill()
+    away_s = stage.rng.choice((0.0, 3.0, 10.0))
+    time.sleep(away_s)
+    stage.restart_venue()
+    return f"away {away_s:.0f} s"
 
 
 def _freeze_daemon(stage: Stage) -> str:
@@ -239,6 +245,7 @@ ACTS = (
     Act("kill -9 of the daemon", _kill_daemon, 6),
     Act("kill -9 twice", _kill_twice, 2),
     Act("SIGTERM of the daemon", _terminate, 2),
+    Act("kill -9 of the exchange", _kill_venue, 3),
     Act("SIGSTOP of the daemon", _freeze_daemon, 3),
     Act("SIGSTOP of the exchange", _freeze_venue, 3),
     Act("line: delays", _line(Mode.DELAY, 5.0, 15.0), 2),

@@ -31,7 +31,7 @@ def verdict(stage: Stage) -> list[str]:
     ends_s = time.monotonic() + SETTLE_S
     wrong, passed = ["never read"], 0
     while time.monotonic() < ends_s:
-        wrong = list(_differences(stage))
+        wrong = list(_read(stage))
         passed = 0 if wrong else passed + 1
         if passed == 2:
             return []
@@ -39,7 +39,7 @@ def verdict(stage: Stage) -> list[str]:
     return wrong
 
 
-def _differences(stage: Stage) -> Iterator[str]:
+def _read(stage: Stage) -> Iterator[str]:
     if not stage.daemon_runs:
         yield f"the daemon has left: {stage.daemon.said()[-400:]}"
         return
@@ -55,10 +55,11 @@ def _differences(stage: Stage) -> Iterator[str]:
     except (OSError, ValueError) as error:
         yield f"the venue does not answer: {error}"
         return
-    yield from _compare(status, theirs)
+    yield from differences(status, theirs)
 
 
-def _compare(status: dict[str, Any], theirs: Account) -> Iterator[str]:
+def differences(status: dict[str, Any], theirs: Account) -> Iterator[str]:
+    """What does not agree between the daemon's status and the venue's account."""
     ours = {each["instrument"]: Decimal(each["qty"]) for each in status["positions"]}
     if ours != theirs.positions:
         yield f"positions: ours {_plain(ours)}, the venue's {_plain(theirs.positions)}"
@@ -110,9 +111,10 @@ class ProtectionWatch:
                 unprotected = self._stage.reader.glance().unprotected()
             except (OSError, ValueError):
                 continue
-            self._note(unprotected, time.monotonic())
+            self.note(unprotected, time.monotonic())
 
-    def _note(self, unprotected: set[str], now_s: float) -> None:
+    def note(self, unprotected: set[str], now_s: float) -> None:
+        """One look: which symbols had no full stop at this moment."""
         for name in set(self._since_s) - unprotected:
             del self._since_s[name]
             self._told.discard(name)

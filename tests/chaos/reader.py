@@ -109,6 +109,10 @@ class VenueReader:
                 seen.update(f"{path} {each[name]}" for each in rows if each[name].startswith("p1-"))
         return {name: count for name, count in seen.items() if count > 1}
 
+    def ask_public(self, path: str, **params: object) -> Any:
+        """Market data."""
+        return self._get(path, params, signed=False)
+
     def act(self, name: str, **params: object) -> Any:
         """Let the venue, or the market, do something by itself."""
         return self._send("/admin/act", {"act": name, "params": params})

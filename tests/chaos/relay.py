@@ -154,7 +154,7 @@ class Relay:
             return head + found + self._doubled(link, rest)
         link.frames += chunk
         out = bytearray()
-        while (length := _frame_bytes(link.frames)) is not None:
+        while (length := frame_bytes(link.frames)) is not None:
             frame = bytes(link.frames[:length])
             del link.frames[:length]
             twice = self.mode is Mode.REPEAT and frame[0] == _TEXT_FRAME
@@ -186,7 +186,7 @@ def _reset(writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()
 
 
-def _frame_bytes(stream: bytearray) -> int | None:
+def frame_bytes(stream: bytearray) -> int | None:
     """The length of the first frame of a server's stream (RFC 6455 5.2: no mask), or None while it is not whole."""
     if len(stream) < 2:
         return None

@@ -11,6 +11,7 @@ from tests.chaos.stage import Stage
 
 _CALM_S = (1.0, 6.0)
 _FIRST_POSITION_S = 130.0
+_CLOSE_IS_NEAR_S = 25.0
 
 
 @dataclass
@@ -77,6 +78,7 @@ def _drawn(stage: Stage, report: Report, only: str, rng: Random) -> Iterator[Act
 
 def _one(act: Act, stage: Stage) -> Done:
     time.sleep(stage.rng.uniform(*_CALM_S))
+    _wait_for_a_close(stage.rng)
     findings: list[str] = []
     with stage.acting():
         try:
@@ -88,6 +90,13 @@ def _one(act: Act, stage: Stage) -> Done:
     settled_s = time.monotonic() - began_s
     findings += ids_twice(stage)
     return Done(act.name, detail, settled_s, findings)
+
+
+def _wait_for_a_close(rng: Random) -> None:
+    """As often as not, strike while the orders of a close are under way."""
+    to_close_s = 60.0 - time.time() % 60.0
+    if to_close_s < _CLOSE_IS_NEAR_S and rng.random() < 0.7:
+        time.sleep(to_close_s + rng.uniform(-0.3, 1.5))
 
 
 def table(report: Report) -> str:

@@ -107,7 +107,8 @@ class Stage:
         self._stack.callback(self._end_daemon)
 
     def _venue_arguments(self) -> tuple[object, ...]:
-        return ("--seed", self.seed, "--speed", 20, "--symbols", ",".join(SYMBOLS))
+        kept = self.folder / "exchange.json"
+        return ("--seed", self.seed, "--speed", 20, "--symbols", ",".join(SYMBOLS), "--state", kept)
 
     def _small_disk(self) -> Path:
         """A folder on a small file system of its own, where we may mount one."""

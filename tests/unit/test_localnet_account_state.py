@@ -9,6 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fakes.local_account import LocalBench
+from tidegate.adapters.localnet.account import AccountState
+from tidegate.adapters.localnet.admin import books_of
+from tidegate.adapters.localnet.books import IdsState
 from tidegate.domain.margin import Bracket
 from tidegate.domain.orders import FillCause
 
@@ -103,6 +106,32 @@ async def test_stream_rest_income_and_ledger_tell_the_same(actions: list[tuple[A
     assert {("BTCUSDT", row["id"]): D(row["qty"]) for row in trades} == shadow.fills
     signed = sum((D(row["qty"]) * (1 if row["buyer"] else -1) for row in trades), D(0))
     assert signed == risk.get("BTCUSDT", D(0))
+
+
+@given(ACTIONS, ACTIONS)
+@settings(max_examples=40, deadline=None)
+async def test_an_account_that_was_kept_is_the_same_account(
+    before: list[tuple[Any, ...]], after: list[tuple[Any, ...]]
+) -> None:
+    bench, other = LocalBench(), LocalBench()
+    price = 50_000
+    for action in before:
+        price = await act(bench, action, price)
+    kept = msgspec.json.decode(msgspec.json.encode(bench.account.dump()), type=AccountState)
+    ids = msgspec.json.decode(msgspec.json.encode(bench.accounts.ids.dump()), type=IdsState)
+    other.prices.levels.update(bench.prices.levels)
+    for each in (bench, other):
+        each.accounts.ids.load(ids)
+    other.account.load(kept)
+    assert books_of(other.account) == books_of(bench.account)
+    events = len(bench.events)
+    for each in (bench, other):
+        price_here = price
+        for action in after:
+            price_here = await act(each, action, price_here)
+    assert books_of(other.account) == books_of(bench.account)
+    assert other.events == bench.events[events:]
+    assert other.account.exchange.margins().available == bench.account.exchange.margins().available
 
 
 # ---- shown margins ---------------------------------------------------------------------------------------------------

@@ -45,6 +45,7 @@ class LocalnetOptions:
     faults: Path | None = None
     strict_routing: bool = False
     lenient_signatures: bool = False
+    state: Path | None = None
 
 
 async def run_localnet(options: LocalnetOptions, say: Callable[[str], None]) -> None:
@@ -60,6 +61,7 @@ async def run_localnet(options: LocalnetOptions, say: Callable[[str], None]) -> 
             scenario=options.faults,
             strict_routing=options.strict_routing,
             lenient_signatures=options.lenient_signatures,
+            state=options.state,
         ),
         SystemClock(),
         say,

@@ -247,6 +247,9 @@ def localnet(
     symbols: Symbols = None,
     timeframe: Annotated[str, typer.Option("--timeframe", "-t", help="Bars to replay.")] = "1h",
     faults: Annotated[Path | None, typer.Option("--faults", help="Scenario file of faults.")] = None,
+    state: Annotated[
+        Path | None, typer.Option("--state", help="Keep the exchange in this file, and go on from it.")
+    ] = None,
     strict_routing: Annotated[bool, typer.Option(help="Un-routed stream paths carry public data only.")] = False,
     lenient_signatures: Annotated[bool, typer.Option(help="Take signatures over decoded parameters too.")] = False,
 ) -> None:
@@ -258,7 +261,18 @@ def localnet(
         raise ConfigError(f"--market {market!r}: it must be synthetic or replay")
     if (market == "replay") is (data is None):
         raise ConfigError("--market replay needs --data DIR, and only replay takes it")
-    options = LocalnetOptions(port, seed, speed, data, symbols, timeframe, faults, strict_routing, lenient_signatures)
+    options = LocalnetOptions(
+        port=port,
+        seed=seed,
+        speed=speed,
+        data=data,
+        symbols=symbols,
+        timeframe=timeframe,
+        faults=faults,
+        strict_routing=strict_routing,
+        lenient_signatures=lenient_signatures,
+        state=state,
+    )
     run_on_loop(run_localnet(options, lambda line: print(line, flush=True)))
 
 

@@ -118,6 +118,10 @@ class MarketState:
     def valuation(self) -> float:
         return self.last if self.mark is None else self.mark
 
+    def shadow(self) -> None:
+        """The floats follow the position."""
+        self.qty, self.cost = float(self.position.qty), float(self.position.cost)
+
     def queues(self) -> tuple[list[RestingOrder], list[RestingOrder], list[RestingOrder]]:
         return self.waiting, self.stops, self.limits
 
@@ -535,7 +539,7 @@ class Exchange:
         realised = market.position.fill(side, qty, price, fee)
         self._wallet = EXACT.subtract(EXACT.add(self._wallet, realised), fee)
         was_flat = market.qty == 0.0
-        market.qty, market.cost = float(market.position.qty), float(market.position.cost)
+        market.shadow()
         if was_flat or market.qty == 0.0:
             self._held = [each for each in self._markets.values() if each.qty]
         self._wallet_changed()

@@ -19,10 +19,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 
+import msgspec
+
 from tidegate.domain.account import FundingPaid, Transfer
 from tidegate.domain.ids import ClientOrderId, InstrumentId, Nanos
 from tidegate.domain.instrument import Instrument
-from tidegate.domain.ledger import CENT, EXACT, ROUNDED, ZERO
+from tidegate.domain.ledger import CENT, EXACT, ROUNDED, ZERO, Ledger
 from tidegate.domain.market import FundingRate
 from tidegate.domain.messages import ExecutionReport
 from tidegate.domain.orders import (
@@ -48,7 +50,7 @@ from tidegate.simulator.exchange import (
 from tidegate.simulator.frictions import Frictions
 from tidegate.simulator.liquidation import MarginState, margin_used_up
 from tidegate.simulator.margins import LegMargin, Margins, max_notional
-from tidegate.simulator.tickets import AnyChange, AnyOrder
+from tidegate.simulator.tickets import AnyChange, AnyOrder, Ticket
 
 Listener = Callable[[ExecutionReport], None]
 FeePayer = Callable[[Decimal], tuple[str, Decimal] | None]
@@ -82,6 +84,30 @@ class Terms:
     leverage: int = 20
     isolated: bool = False
     wallet: Decimal = ZERO
+
+
+class RestingState(msgspec.Struct, frozen=True):
+    """An order that rests, as it is kept: what was handed in, and what became of it so far."""
+
+    ticket: Ticket
+    venue_id: int
+    qty: Decimal
+    limit: Decimal | None
+    trigger: Decimal | None
+    filled: Decimal
+    late: bool
+    clipped: bool
+
+
+class TickExchangeState(msgspec.Struct, frozen=True):
+    """Everything of an exchange that the market does not say again: books, settings, and the orders that rest."""
+
+    ledger: Ledger
+    terms: dict[InstrumentId, Terms]
+    closed: list[InstrumentId]
+    resting: list[RestingState]
+    venue_ids: int
+    trade_ids: int
 
 
 class Reports(list[ExecutionReport]):
@@ -354,6 +380,47 @@ class TickExchange(Exchange):
                 if market.position.qty or market.waiting or market.limits
             },
         )
+
+    # ---- state --------------------------------------------------------------------------------------------------
+
+    def dump(self) -> TickExchangeState:
+        """What ``load`` makes the same exchange of. Only tickets rest here, never our approved orders."""
+        resting = [
+            RestingState(
+                each.order, each.venue_id, each.qty, each.limit, each.trigger, each.filled, each.late, each.clipped
+            )
+            for market in self._markets.values()
+            for queue in market.queues()
+            for each in queue
+            if isinstance(each.order, Ticket)
+        ]
+        closed = [name for name, market in self._markets.items() if market.closed]
+        return TickExchangeState(self._ledger, self._terms, closed, resting, self._venue_ids, self._trade_ids)
+
+    def load(self, state: TickExchangeState) -> None:
+        """Become the exchange that was kept; its contracts must be those of this one. Nothing is reported."""
+        self._ledger.deposits, self._ledger.income = state.ledger.deposits, state.ledger.income
+        self._ledger.other.update(state.ledger.other)
+        for name, held in state.ledger.positions.items():
+            market = self._markets[name]
+            for amount in ("qty", "cost", "realised", "fees", "funding", "other_fees"):
+                setattr(market.position, amount, getattr(held, amount))
+            market.shadow()
+        self._terms.update(state.terms)
+        for name in state.closed:
+            self._markets[name].closed = True
+        for kept in state.resting:
+            market = self._markets[kept.ticket.instrument]
+            order = RestingOrder(
+                kept.ticket, kept.venue_id, kept.qty, kept.limit, kept.trigger, kept.filled, kept.late, kept.clipped
+            )
+            conditional = kept.ticket.order_type not in (OrderType.MARKET, OrderType.LIMIT)
+            queue = market.stops if conditional else market.waiting if kept.limit is None else market.limits
+            queue.append(order)
+        self._venue_ids, self._trade_ids = state.venue_ids, state.trade_ids
+        self._held = [each for each in self._markets.values() if each.qty]
+        self._wallet = self._ledger.wallet
+        self._wallet_changed()
 
     # ---- matching -----------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ import msgspec
 
 from tidegate.adapters.localnet import events
 from tidegate.adapters.localnet.algo import AlgoBook
+from tidegate.adapters.localnet.algo_orders import AlgoOrder
 from tidegate.adapters.localnet.auth import Credentials
 from tidegate.adapters.localnet.books import Ids, Income, Prices, Trade, leg_of, split_leg, touch_of
 from tidegate.adapters.localnet.errors import ApiError, from_core
@@ -40,7 +41,7 @@ from tidegate.domain.orders import (
 )
 from tidegate.ports import Clock
 from tidegate.simulator.tickets import Change, Ticket
-from tidegate.simulator.ticks import TickExchange, Touch
+from tidegate.simulator.ticks import TickExchange, TickExchangeState, Touch
 
 Json = dict[str, Any]
 Listener = Callable[[Json], None]
@@ -48,6 +49,26 @@ Listener = Callable[[Json], None]
 _BNB_DISCOUNT: Final = Decimal("0.9")
 _EXPIRY: Final = {"IOC": "2", "FOK": "2", "REDUCE_ONLY": "4", "LIQUIDATION": "5", "DELISTED": "7", "MARKET": "9"}
 _CALL_AT, _CALM_AT = 0.8, 0.7  # maintenance over balance at which a margin call goes out, and is armed again
+
+
+class AccountState(msgspec.Struct, kw_only=True):
+    """An account as it is kept. The algo orders hold their children; the store has them too."""
+
+    orders: list[Order]
+    algo_orders: list[AlgoOrder]
+    trades: list[Trade]
+    income: list[Income]
+    margin_changes: list[Json]
+    dual_side: bool
+    multi_assets: bool
+    fee_burn: bool
+    assets: dict[str, Decimal]
+    permissions: dict[str, bool]
+    created_ms: int
+    exchange: TickExchangeState
+    realised: dict[InstrumentId, Decimal]
+    open_fees: dict[InstrumentId, Decimal]
+    updated_ms: dict[InstrumentId, int]
 
 
 class Account:
@@ -106,6 +127,43 @@ class Account:
         """Tell all listeners one event."""
         for listener in list(self._listeners):
             listener(event)
+
+    # ---- state --------------------------------------------------------------------------------------------------
+
+    def dump(self) -> "AccountState":
+        """Everything that a later process needs to be the same account."""
+        return AccountState(
+            orders=list(self.orders.all()),
+            algo_orders=self.algo.dump(),
+            trades=self.trades,
+            income=self.income,
+            margin_changes=self.margin_changes,
+            dual_side=self.dual_side,
+            multi_assets=self.multi_assets,
+            fee_burn=self.fee_burn,
+            assets=self.assets,
+            permissions=self.permissions,
+            created_ms=self.created_ms,
+            exchange=self.exchange.dump(),
+            realised=self._realised,
+            open_fees=self.open_fees,
+            updated_ms=self.updated_ms,
+        )
+
+    def load(self, state: "AccountState") -> None:
+        """Become the account that was kept. Timers of good-till-date orders and countdowns begin anew."""
+        self.orders.load(state.orders)
+        for order in state.algo_orders:
+            if order.child is not None:  # the same object as in the store
+                order.child = self.orders.number(order.child.order_id)
+        self.algo.load(state.algo_orders)
+        self.trades[:], self.income[:], self.margin_changes[:] = state.trades, state.income, state.margin_changes
+        self.dual_side, self.multi_assets, self.fee_burn = state.dual_side, state.multi_assets, state.fee_burn
+        self.assets, self.permissions, self.created_ms = state.assets, state.permissions, state.created_ms
+        self.exchange.load(state.exchange)
+        self._realised, self.open_fees, self.updated_ms = state.realised, state.open_fees, state.updated_ms
+        for symbol in self.prices.symbols:
+            self.see(symbol, touch_of(self.prices, symbol))
 
     # ---- the market ---------------------------------------------------------------------------------------------
 

@@ -107,7 +107,11 @@ class Accounts:
     def open_stream(self, account: Account) -> str:
         """The listen key of an account, made or extended."""
         entry = next((each for each in self.listen_keys.values() if each.account is account), None)
-        key = self.ids.text(64) if entry is None else entry.key
+        return self.give_stream(self.ids.text(64) if entry is None else entry.key, account)
+
+    def give_stream(self, key: str, account: Account) -> str:
+        """Make this the listen key of an account, for as long as one lasts."""
+        entry = self.listen_keys.get(key)
         if entry is not None:
             entry.timer.cancel()
         timer = asyncio.get_running_loop().call_later(LISTEN_KEY_S, self.expire_listen_key, key)

@@ -4,7 +4,7 @@ NEW -> TRIGGERING -> TRIGGERED (the ordinary order exists) -> FINISHED (it is fi
 system, REJECTED at the trigger. The ordinary order bears the conditional one's client id.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from typing import Any, Final, Protocol
 
@@ -126,6 +126,19 @@ class AlgoBook:
     def all(self, symbol: str) -> Iterator[AlgoOrder]:
         """Every order of a symbol, oldest first."""
         return (order for order in self._all.values() if order.symbol == symbol)
+
+    # ---- state --------------------------------------------------------------------------------------------------
+
+    def dump(self) -> list[AlgoOrder]:
+        """Every order, oldest first."""
+        return list(self._all.values())
+
+    def load(self, orders: Iterable[AlgoOrder]) -> None:
+        """Become the book that was kept."""
+        for order in orders:
+            self._all[order.algo_id] = self._by_client[order.client_id] = order
+            if order.open:
+                self._open[order.algo_id] = order
 
     # ---- the market ---------------------------------------------------------------------------------------------
 

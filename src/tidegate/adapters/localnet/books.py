@@ -77,9 +77,29 @@ class Ids:
         self._trades[symbol] = self._trades.get(symbol, 500_000_000) + 1
         return self._trades[symbol]
 
+    def dump(self) -> "IdsState":
+        """The numbers given out last."""
+        return IdsState(self._orders, self._algo, self._transactions, self._trades)
+
+    def load(self, state: "IdsState") -> None:
+        """Go on after them, with names that were not drawn before."""
+        self._rng.seed(f"{state.orders} {state.algo} {state.transactions}")
+        self._orders, self._algo, self._transactions = state.orders, state.algo, state.transactions
+        self._trades.update(state.trades)
+
     def text(self, length: int) -> str:
         """A random name."""
         return "".join(self._rng.choice(_ALPHABET) for _ in range(length))
+
+
+@dataclass(frozen=True, slots=True)
+class IdsState:
+    """The numbers that were given out last, by kind, and by symbol."""
+
+    orders: int
+    algo: int
+    transactions: int
+    trades: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """An ordinary order as the exchange keeps and shows it, and the store of an account's orders."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -151,6 +151,13 @@ class OrderStore:
         """Remember an order."""
         self._all[order.order_id] = self._open[order.order_id] = order
         self._by_client[order.symbol, order.client_id] = order
+
+    def load(self, orders: Iterable[Order]) -> None:
+        """Become the store that was kept, oldest first."""
+        for order in orders:
+            self.add(order)
+            if not order.open:
+                self.closed(order)
 
     def drop(self, order: Order) -> None:
         """Forget an order that was never recorded."""

@@ -75,6 +75,29 @@ class SyntheticPath:
         return {}
 
 
+class ResumedPath:
+    """Another path from the prices on at which a market was left: the first open of each symbol is its last price."""
+
+    def __init__(self, path: Path, last: Mapping[str, float]) -> None:
+        self._path, self._last = path, last
+        self._scales: dict[str, float] = {}
+
+    def minutes(self) -> Iterator[Mapping[str, Minutes]]:
+        """Those of the path, scaled."""
+        for block in self._path.minutes():
+            yield {name: self._scaled(name, part) for name, part in block.items()}
+
+    def before(self) -> Mapping[str, Floats]:
+        """Nothing: what was before is invented like all other history."""
+        return {}
+
+    def _scaled(self, name: str, part: Minutes) -> Minutes:
+        scale = self._scales.setdefault(name, self._last.get(name, float(part.rows[0, 0])) / float(part.rows[0, 0]))
+        rows = part.rows.copy()
+        rows[:, :4] *= scale
+        return Minutes(rows, part.half_spread_frac, part.depth_qty / scale)
+
+
 class ReplayPath:
     """Stored bars from the first time on at which every symbol has some; gaps in them close up.
 

@@ -37,6 +37,7 @@ class ServeOptions:
     scenario: FilePath | None = None
     strict_routing: bool = False
     lenient_signatures: bool = False
+    state: FilePath | None = None
 
 
 async def serve(options: ServeOptions, clock: Clock, say: Callable[[str], None]) -> None:
@@ -70,7 +71,7 @@ def greeting(options: ServeOptions, port: int) -> str:
 def _exchange(options: ServeOptions, clock: Clock) -> LocalExchange:
     settings = MarketConfig(options.seed, options.instruments, options.speed, options.tick_ms)
     streams = StreamConfig(strict_routing=options.strict_routing)
-    config = LocalnetConfig(settings, streams, lenient_signatures=options.lenient_signatures)
+    config = LocalnetConfig(settings, streams, lenient_signatures=options.lenient_signatures, state=options.state)
     path: Path | None = None
     try:
         if options.bars is not None:

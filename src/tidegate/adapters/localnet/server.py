@@ -4,6 +4,7 @@ import asyncio
 import logging
 from dataclasses import dataclass, field
 from email.utils import formatdate
+from pathlib import Path as FilePath
 from random import Random
 from typing import Final
 
@@ -15,8 +16,9 @@ from tidegate.adapters.localnet.admin import Admin
 from tidegate.adapters.localnet.errors import ApiError
 from tidegate.adapters.localnet.faults import CutConnection, Faults
 from tidegate.adapters.localnet.hub import Hub
+from tidegate.adapters.localnet.keeping import Keeper, read_kept
 from tidegate.adapters.localnet.market import LocalMarket, MarketConfig
-from tidegate.adapters.localnet.path import Path
+from tidegate.adapters.localnet.path import Path, ResumedPath, SyntheticPath
 from tidegate.adapters.localnet.pipeline import Pipeline
 from tidegate.adapters.localnet.ratelimits import Limits, RateLimits
 from tidegate.adapters.localnet.rest_account import account_routes
@@ -47,7 +49,8 @@ _SHUTDOWN_S: Final = 1.0
 @dataclass(frozen=True, slots=True)
 class LocalnetConfig:
     """``kline_ms`` is the cadence of open candles (-1: closed ones only). ``demo_account`` is the ready-made one.
-    ``old_answers``: order answers hold what was dropped from them in July 2026.
+    ``old_answers``: order answers hold what was dropped from them in July 2026. ``state`` is the file in which the
+    exchange is kept, and from which it goes on.
     """
 
     market: MarketConfig = field(default_factory=MarketConfig)
@@ -57,6 +60,7 @@ class LocalnetConfig:
     lenient_signatures: bool = False
     demo_account: bool = True
     old_answers: bool = False
+    state: FilePath | None = None
 
 
 class LocalExchange:
@@ -69,16 +73,24 @@ class LocalExchange:
     def __init__(self, config: LocalnetConfig, clock: Clock, rng: Random, path: Path | None = None) -> None:
         self.config = config
         self.clock = clock
+        kept = None if config.state is None else read_kept(config.state)
+        if kept is not None:
+            path = ResumedPath(
+                path or SyntheticPath(config.market.seed, config.market.instruments, config.market.speed), kept.prices
+            )
         self.market = LocalMarket(clock, Random(rng.getrandbits(64)), config.market, path)
         self.accounts = Accounts(self.market, clock, Random(rng.getrandbits(64)))
         self.faults = Faults(clock, Random(rng.getrandbits(64)))
         self.limits = RateLimits(config.limits, clock)
         self.hub = Hub(self.market, self.accounts, self.faults, config.kline_ms)
         self.streams = Streams(self.hub, clock, config.streams)
+        self._keeper = None if config.state is None else Keeper(config.state, self.market, self.accounts)
         routes: Routes = {
             **MarketRest(self.market, clock, config.limits.rows()).routes(),
             **account_routes(self.accounts, self.limits, old_answers=config.old_answers),
         }
+        if self._keeper is not None:
+            routes = self._keeper.keeping(routes)
         self.wsapi = WsApi(self.accounts, routes, self.limits, clock, self.faults)
         self.pipeline = Pipeline(
             self.accounts,
@@ -92,6 +104,10 @@ class LocalExchange:
         self.market.on_listing(self.accounts.relist)
         if config.demo_account:
             self.accounts.add()
+        if self._keeper is not None:
+            if kept is not None:
+                self._keeper.restore(kept)
+            self._keeper.follow()
         self._admin = Admin(self.faults, self.accounts, self.market)
         self._runner: web.AppRunner | None = None
         self._server: asyncio.Server | None = None
