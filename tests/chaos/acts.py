@@ -141,20 +141,23 @@ def _fill_disk(stage: Stage) -> str:
 
 def _read_only(stage: Stage) -> str:
     """Nothing can be made in the daemon's folders, for a start too; then it may write, and a person resumes."""
+    stage.daemon.kill()
+    began = stage.rng.random() < 0.5
+    if began:
+        stage.start_daemon(obeys_modes=True)
+        stage.wait("READY", lambda: (stage.status() or {}).get("state") == "READY", 20.0)
     folders = [stage.home, *(each for each in stage.home.rglob("*") if each.is_dir())]
     modes = {each: each.stat().st_mode & 0o777 for each in folders}
-    if stage.rng.random() < 0.5:
-        stage.daemon.kill()
     for each in folders:
         each.chmod(0o555)
-    if not stage.daemon_runs:
-        stage.start_daemon()
+    if not began:
+        stage.start_daemon(obeys_modes=True)
     for_s = _draw_s(stage, *_FULL_FOR_S)
     time.sleep(for_s)
     for each, mode in modes.items():
         if each.exists():
             each.chmod(mode)
-    return f"{for_s:.0f} s; {_looked_at(stage)}"
+    return f"{'under it' if began else 'at its start'}, {for_s:.0f} s; {_looked_at(stage)}"
 
 
 def _looked_at(stage: Stage) -> str:

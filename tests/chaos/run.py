@@ -48,7 +48,7 @@ def chaos(
         if not stage.wait("READY", lambda: (stage.status() or {}).get("state") == "READY", 60.0):
             report.findings.append(f"not READY within 60 s: {stage.daemon.said()}")
             return report
-        stage.wait("a position", lambda: stage.reader.glance().positions, _FIRST_POSITION_S)
+        stage.wait("a position", lambda: bool(stage.reader.glance().positions), _FIRST_POSITION_S)
         with ProtectionWatch(stage) as watch:
             ends_s = time.monotonic() + 60.0 * minutes
             for act in _drawn(stage, report, only, Random(seed)):

@@ -193,8 +193,11 @@ class Stage:
         """The daemon's own folder, with journal and socket."""
         return self.state_dir / "chaos-testnet"
 
-    def start_daemon(self) -> None:
-        """A new process; the one before it has ended."""
+    def start_daemon(self, *, obeys_modes: bool = False) -> None:
+        """A new process; the one before it has ended. ``obeys_modes``: even as root it cannot write where it may not.
+
+        Such a one cannot reach the socket of another account's PostgreSQL either, so it is for the act that needs it.
+        """
         self._starts += 1
         self.daemon = DaemonProcess(
             self.folder,
@@ -202,8 +205,10 @@ class Stage:
             self.config,
             "testnet",
             self.home,
-            through=self._through,
+            through=self._through if obeys_modes else (),
             TIDEGATE__DATABASE__URL=self._database_url,
+            HOME=str(self.folder),
+            XDG_DATA_HOME=str(self.folder / "data"),
             **self._clock_environment,
         )
         self._started_s = time.monotonic()

@@ -354,14 +354,12 @@ async def projecting(
     say: Callable[[str], None],
     *,
     now_ns: Nanos,
-    begin_within_s: float = 0.0,
     patience_s: float = 15.0,
     pace: Pace | None = None,
 ) -> AsyncIterator[Projector | None]:
     """Project ``journals`` while the block runs, and for ``patience_s`` after it; None without a database.
 
-    The block begins when the database was reached, or failed, or after ``begin_within_s``. Nothing that the database
-    does is raised; ``say`` hears of it, one line each. What is older than its days before ``now_ns`` is dropped at the
+    The block begins at once, whatever the database does; nothing of that is raised, ``say`` hears of it, one line each. What is older than its days before ``now_ns`` is dropped at the
     end, when everything is there.
     """
     if settings.url == MEMORY or not journals:
@@ -371,7 +369,6 @@ async def projecting(
     projector = Projector(lambda: connected(settings), journals, say, pace or Pace(), gives_up_on=forgo)
     projector.start()
     try:
-        await projector.begun(begin_within_s)
         yield projector
     except BaseException:
         await projector.finish(0.0)

@@ -52,6 +52,8 @@ from tidegate.ports import Clock, Journal
 LOCAL_KEY, LOCAL_SECRET = "demo-key", "demo-secret"
 """The ready-made account of a local exchange, used there when no key is configured."""
 
+_SETTLED_WITHIN_S = 5.0
+"""How long a stop waits for orders that are under way: the process must have left ten seconds after SIGTERM (C5)."""
 _PREFIXES = {"live": "TIDEGATE_BINANCE", "testnet": "TIDEGATE_BINANCE_TESTNET"}
 
 
@@ -324,6 +326,7 @@ async def live_parts(
             venue,
             ClockTimers(world.clock),
             world.clock,
+            patience_s=_SETTLED_WITHIN_S,
             linger_s=0.0,
             open=venue.start,
             warm_up=lambda: seamless.warm_up(wanted),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tidegate.app.config import Settings
 
 Mode = Annotated[str | None, typer.Option("--mode", help="paper | testnet | live; else what the configuration says.")]
-_BEGIN_WITHIN_S = 20.0  # the embedded server's first start
+_CATCH_UP_WITHIN_S = 3.0  # the database at a stop: with the venue's part less than the ten seconds of C5
 _MODES = ("paper", "testnet", "live")
 _T = TypeVar("_T")
 
@@ -111,7 +111,11 @@ async def _projecting(settings: "Settings", state: Path) -> AsyncIterator[Callab
     journals = session_journals(state / "journal", talk_of_database)
     now_ns = time.time_ns()
     async with projecting(
-        settings.database, journals, talk_of_database, now_ns=now_ns, begin_within_s=_BEGIN_WITHIN_S
+        settings.database,
+        journals,
+        talk_of_database,
+        now_ns=now_ns,
+        patience_s=_CATCH_UP_WITHIN_S,
     ) as projector:
 
         def kept() -> dict[str, object] | None:
