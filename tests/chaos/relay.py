@@ -111,7 +111,7 @@ class Relay:
         self._links.add(link)
         try:
             await asyncio.gather(self._up(link, reader), self._down(link, venue_reader))
-        except (OSError, asyncio.IncompleteReadError):
+        except (OSError, asyncio.CancelledError):  # cancelled when the relay ends: nobody waits for this task
             self._reset(link)
         finally:
             self._links.discard(link)
