@@ -84,6 +84,7 @@ class JournalBooks:
     wallets: list[tuple[int, str, Decimal]] = field(default_factory=list)
     bars: list[tuple[str, int, float]] = field(default_factory=list)
     opening: Decimal | None = None
+    opening_ns: int = 0
     last_seq: int = 0
     payments: set[str] = field(default_factory=set)
 
@@ -123,6 +124,8 @@ class JournalBooks:
                 self.wallets.append((seq, each["asset"], Decimal(each["wallet"])))
                 if self.opening is None and each["asset"] == "USDT":
                     self.opening = Decimal(each["wallet"])
+                    told = [balance.get("updated_ns", 0) for balance in event["balances"]]
+                    self.opening_ns = max(event["ts_ns"], *told)
             for fill in event.get("fills", []):
                 self._fill(fill)
             for line in event.get("income", []):
@@ -147,6 +150,8 @@ class JournalBooks:
 
     def _line(self, line: dict[str, Any]) -> None:
         name = line.get("line", "")
+        if name and line["ts_ns"] <= self.opening_ns:
+            return  # listed again with a later look: the wallet of the first one has it
         if name and name in self.payments | self.income.keys():
             return
         if line["type"] == "FundingPaid":

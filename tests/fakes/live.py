@@ -92,6 +92,7 @@ class LiveWorld:
     now_ns: Nanos = START_NS
     price: float = 100.0
     wallet: Decimal = CAPITAL
+    wallet_updated_ns: Nanos = 0
     mode: AccountMode | None = None
     contract_settings: tuple[ContractSetting, ...] = ()
     income: list[Any] = field(default_factory=list)
@@ -340,7 +341,7 @@ class LiveWorld:
         return AccountSnapshot(
             self.now_ns,
             self.now_ns,
-            (Balance("USDT", self.wallet),),
+            (Balance("USDT", self.wallet, self.wallet_updated_ns),),
             tuple(
                 Position(name, qty, self.entries.get(name, Decimal("100")))
                 for name, qty in self.positions.items()

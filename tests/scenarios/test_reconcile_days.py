@@ -6,7 +6,7 @@ from random import Random
 import msgspec
 import pytest
 
-from tests.fakes.live import SECOND_NS, LiveWorld, world
+from tests.fakes.live import MS, SECOND_NS, LiveWorld, world
 from tests.unit.kernel.worlds import BTC, CAPITAL, ETH, contract, loose, orders, targets
 from tidegate.domain.account import (
     AccountMode,
@@ -464,6 +464,23 @@ def test_income_is_booked_once_whatever_tells_of_it() -> None:
     it.wallet = it.kernel.ledger.wallet
     it.run(3700)
     assert [each.severity for each in it.alerts("wallet")] == [Severity.WARNING, Severity.INFO]
+
+
+@pytest.mark.parametrize("after_ms", [-1, 0, 1, 80])
+def test_money_that_came_around_the_first_look_is_counted_once(after_ms: int) -> None:
+    it = world(LONG)
+    read_ns = it.now_ns + 80 * MS  # the wallets are read after the orders, by which the look is dated
+    came_ns = it.now_ns + after_ms * MS
+    it.wallet, it.wallet_updated_ns = CAPITAL + 1000, came_ns
+    it.income = [
+        Transfer("USDT", Decimal(1000), came_ns, came_ns, line="TRANSFER:1:"),
+        Transfer("USDT", Decimal(5), read_ns + 1, read_ns + 1, line="TRANSFER:2:"),
+    ]
+    it.start()
+    it.wallet += 5
+    it.run(3700)
+    assert it.kernel.ledger.wallet == it.wallet
+    assert it.alerts("wallet") == []
 
 
 def test_audits_are_frequent_while_something_is_at_stake() -> None:

@@ -359,8 +359,8 @@ async def projecting(
 ) -> AsyncIterator[Projector | None]:
     """Project ``journals`` while the block runs, and for ``patience_s`` after it; None without a database.
 
-    The block begins at once, whatever the database does; nothing of that is raised, ``say`` hears of it, one line each. What is older than its days before ``now_ns`` is dropped at the
-    end, when everything is there.
+    The block begins at once, whatever the database does; nothing of that is raised, ``say`` hears of it, one line each.
+    What is older than its days before ``now_ns`` is dropped at the end, when everything is there.
     """
     if settings.url == MEMORY or not journals:
         yield None

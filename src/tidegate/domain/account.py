@@ -9,10 +9,14 @@ from tidegate.domain.orders import OrderFilled, OrderType, PositionSide, Side
 
 
 class Balance(msgspec.Struct, frozen=True, gc=False):
-    """The wallet of one asset: transfers, realised results, fees and funding, without open results."""
+    """The wallet of one asset: transfers, realised results, fees and funding, without open results.
+
+    ``updated_ns`` is when the venue last changed it, 0 where it does not say.
+    """
 
     asset: str
     wallet: Decimal
+    updated_ns: Nanos = 0
 
 
 class Position(msgspec.Struct, frozen=True, gc=False):
@@ -112,3 +116,9 @@ class AccountSnapshot(msgspec.Struct, frozen=True, tag=True):
     income: tuple[FundingPaid | Transfer | Income, ...] = ()
     settings: tuple[ContractSetting, ...] = ()
     mode: AccountMode | None = None
+
+    @property
+    def wallets_ns(self) -> Nanos:
+        """Up to when the wallets hold what the venue lists as income: they are read after ``ts_ns``, and what came in
+        between is in them already."""
+        return max(self.ts_ns, *(each.updated_ns for each in self.balances), 0)

@@ -212,8 +212,8 @@ class Reconciling:
     def _fund(self, snapshot: AccountSnapshot) -> None:
         """The first look ever: the wallets are what they are, and all that was before is in them."""
         trading = self._trading
-        trading.positions.fund({each.asset: each.wallet for each in snapshot.balances}, snapshot.ts_ns)
-        self.state.income_from_ns = snapshot.ts_ns
+        trading.positions.fund({each.asset: each.wallet for each in snapshot.balances}, snapshot.wallets_ns)
+        self.state.income_from_ns = snapshot.wallets_ns
         trading.lifecycle.funded = True
         trading.known_equity = None
 

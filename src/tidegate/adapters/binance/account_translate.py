@@ -346,7 +346,9 @@ def positions(rows: Iterable[PositionRow]) -> tuple[Position, ...]:
 def balances(rows: Iterable[BalanceRow]) -> tuple[Balance, ...]:
     """Wallets that hold something, and that of USDT always."""
     return tuple(
-        Balance(row.asset or "", row.balance or _ZERO) for row in rows if row.balance or row.asset == QUOTE_ASSET
+        Balance(row.asset or "", row.balance or _ZERO, (integer(row.update_time) or 0) * MS)
+        for row in rows
+        if row.balance or row.asset == QUOTE_ASSET
     )
 
 

@@ -217,7 +217,7 @@ class Books:
             return
         self._asked = [each for each in self._asked if each.number > number]
         if not self._funded:
-            self._fund({each.asset: each.wallet for each in snapshot.balances}, snapshot.ts_ns)
+            self._fund({each.asset: each.wallet for each in snapshot.balances}, snapshot.wallets_ns)
         self._work_in(snapshot, answered)
 
     def _fund(self, wallets: dict[str, Decimal], ts_ns: Nanos) -> None:

@@ -98,7 +98,9 @@ class View:
         yield from self.account.assets.items()
 
     def _updated_ms(self) -> int:
-        return max(self.account.updated_ms.values(), default=self.account.created_ms)
+        """When a wallet last changed; every change has a line, even where the list shows it late."""
+        lines = self.account.income
+        return max(self.account.created_ms, *self.account.updated_ms.values(), lines[-1].time_ms if lines else 0)
 
     # ---- positions ----------------------------------------------------------------------------------------------
 
