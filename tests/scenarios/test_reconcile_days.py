@@ -2,11 +2,12 @@
 
 from decimal import Decimal
 from random import Random
+from typing import Any
 
 import msgspec
 import pytest
 
-from tests.fakes.live import MS, SECOND_NS, LiveWorld, world
+from tests.fakes.live import MS, SECOND_NS, LiveWorld, Resting, world
 from tests.unit.kernel.worlds import BTC, CAPITAL, ETH, contract, loose, orders, targets
 from tidegate.domain.account import (
     AccountMode,
@@ -25,13 +26,24 @@ from tidegate.domain.messages import (
     Adjustment,
     Halt,
     HaltCause,
+    LeaveAccount,
     Operation,
     Severity,
     TakeSnapshot,
     VenueState,
     VenueStatus,
 )
-from tidegate.domain.orders import OrderAccepted, OrderFilled, OrderType, Side
+from tidegate.domain.orders import (
+    ApprovedOrder,
+    CancelOrder,
+    OrderAccepted,
+    OrderFilled,
+    OrderType,
+    PositionSide,
+    Purpose,
+    Side,
+    TimeInForce,
+)
 from tidegate.domain.signals import Signal
 from tidegate.execution.reconcile import ExpectedAccount
 from tidegate.kernel.lifecycle import State
@@ -204,6 +216,64 @@ def test_orders_of_ours_that_we_forgot_are_recovered_stops_kept_and_entries_canc
     assert orders(it.said) == []
 
 
+def lost(qty: str, *stops: OpenOrder, **changes: Any) -> LiveWorld:
+    """A start without a journal, on an account that holds ``qty`` and these stops."""
+    it = world(FLAT, **changes)
+    side = Side.BUY if Decimal(qty) > 0 else Side.SELL
+    it.by_hand(side, qty.lstrip("-"), tell=False)
+    for each in stops:
+        stop = ApprovedOrder(
+            each.id, BTC, each.side, each.qty, OrderType.STOP_MARKET, None, each.trigger, TimeInForce.GTC, True,
+            PositionSide.BOTH, Purpose.PROTECTION, None, None, 0, it.now_ns,
+        )  # fmt: skip
+        it.orders[each.id] = Resting(stop, len(it.orders) + 1)
+    return it.start()
+
+
+@pytest.mark.parametrize("name", ["p1-ab-5-1-0", "p1-zz-5-1-0"], ids=["our label", "another label"])
+@pytest.mark.parametrize(("qty", "side", "trigger"), [("1", Side.SELL, "90"), ("-1", Side.BUY, "110")])
+def test_a_position_under_a_stop_of_ours_is_ours_though_no_journal_knows_it(
+    qty: str, side: Side, trigger: str, name: str
+) -> None:
+    it = lost(qty, resting(name, side, trigger=trigger)).run(90)
+    assert it.qty == Decimal(qty)
+    assert (it.kernel.foreign, it.kernel.blocked, it.kernel.state) == ((), {}, State.READY)
+    assert [each.id for each in it.stops()] == [name]
+    assert it.of(CancelOrder) == []
+    assert len(it.alerts("recovered", Severity.CRITICAL)) == 1
+    it.sound()
+    it.operate(Operation.FLATTEN)
+    it.run(20)
+    assert (it.positions[BTC], it.stops()) == (0, [])
+
+
+def test_a_stop_of_ours_that_is_too_small_is_replaced_before_it_goes() -> None:
+    it = lost("2", resting("p1-ab-5-1-0", qty="0.5")).run(5)
+    placed = next(n for n, each in enumerate(it.said) if isinstance(each, ApprovedOrder))
+    cancelled = next(n for n, each in enumerate(it.said) if isinstance(each, CancelOrder))
+    assert placed < cancelled
+    assert [each.qty for each in it.stops()] == [2]
+    it.sound()
+
+
+def test_a_position_that_our_stop_does_not_protect_is_not_ours() -> None:
+    it = lost("-1", resting("p1-ab-5-1-0", Side.SELL)).run(30)
+    assert (it.qty, [each.qty for each in it.kernel.foreign if not each.order]) == (0, [-1])
+    assert it.stops() == []  # it would only have added to what is not ours
+    assert it.positions[BTC] == -1
+
+
+def test_of_two_contracts_only_the_one_under_our_stop_is_ours() -> None:
+    it = world(FLAT, instruments=(contract(), contract(ETH)))
+    it.by_hand(Side.BUY, "1", tell=False)
+    it.by_hand(Side.BUY, "3", ETH, tell=False)
+    mine = resting("p1-ab-5-1-0")
+    it.listed = lambda: [mine]  # type: ignore[method-assign]
+    it.start()
+    assert (it.qty, it.kernel.ledger.position(ETH).qty) == (1, 0)
+    assert [each.instrument for each in it.kernel.foreign] == [ETH]
+
+
 def test_of_two_forgotten_stops_the_better_one_stays() -> None:
     it = world(FLAT, adopt=(BTC,))
     it.by_hand(Side.BUY, "1", tell=False)
@@ -215,30 +285,125 @@ def test_of_two_forgotten_stops_the_better_one_stays() -> None:
     assert cancelled == {far.id, small.id}
 
 
-@pytest.mark.parametrize("listed", [True, False])
-def test_a_later_generation_is_a_second_daemon(listed: bool) -> None:
-    it = held()
-    other = "p1-ab-zzzz-1-0"
-    if listed:
-        mine = it.listed()
-        it.listed = lambda: [*mine, resting(other)]  # type: ignore[method-assign]
+# ---- a second daemon ------------------------------------------------------------------------------------------------
+
+YOUNGER, OLDER, TWIN = "p1-ab-zzzz-1-0", "p1-ab-9-1-0", "p1-ab-2s-zz-0"  # ours is the session 100, 2s in base 36
+
+
+def accepted(it: LiveWorld, name: str) -> OrderAccepted:
+    return OrderAccepted(ClientOrderId(name), BTC, 5, it.now_ns, it.now_ns)
+
+
+def filled(it: LiveWorld, name: str) -> OrderFilled:
+    return OrderFilled(
+        ClientOrderId(name),
+        BTC,
+        Side.BUY,
+        Decimal(1),
+        Decimal(100),
+        Decimal(0),
+        "USDT",
+        999,
+        False,
+        it.now_ns,
+        it.now_ns,
+    )
+
+
+def listing(it: LiveWorld, *names: str) -> None:
+    """From now on the venue lists stops under these ids too."""
+    listed = it.listed
+    it.listed = lambda: [*listed(), *map(resting, names)]  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("label", ["ab", "zz"])
+@pytest.mark.parametrize("told", ["accepted", "filled", "listed"])
+def test_the_older_daemon_takes_no_new_risk_while_a_younger_one_is_there(told: str, label: str) -> None:
+    it = held(LONG, Signal(0.0), LONG, LONG)
+    name = YOUNGER.replace("-ab-", f"-{label}-")
+    mine = it.listed
+    if told == "listed":
+        listing(it, name)
         it.run(11)
     else:
-        it.give(OrderAccepted(ClientOrderId(other), BTC, 5, it.now_ns, it.now_ns))
-    (latch,) = it.of(Halt)
-    assert latch.cause is HaltCause.INVARIANT
-    assert "second daemon" in latch.reason
-    assert it.kernel.state is State.HALTED
-    assert len(it.stops()) >= 1  # the stops stay
-    assert not any(getattr(each, "id", "") == other for each in orders(it.said))
-
-
-def test_the_orders_of_another_account_label_are_foreign() -> None:
-    it = world(LONG).start()
-    it.listed = lambda: [resting("p1-zz-zzzz-1-0", Side.BUY, trigger=None)]  # type: ignore[method-assign]
-    it.run(61)
+        it.give(accepted(it, name) if told == "accepted" else filled(it, name))
+    assert it.kernel.state is State.REDUCE_ONLY
+    (alert,) = it.alerts("second daemon")
+    assert alert.severity is Severity.CRITICAL
+    assert it.of(LeaveAccount) == []
+    assert len(it.stops()) >= 1
+    sent = len([each for each in it.sent if not each.reduce_only])
+    it.bar()
+    assert len([each for each in it.sent if not each.reduce_only]) == sent
+    it.listed = mine  # type: ignore[method-assign]
+    it.run(25)
     assert it.kernel.state is State.READY
-    assert [each.order for each in it.kernel.foreign] == ["p1-zz-zzzz-1-0"]
+    assert not any(getattr(each, "id", "") == name for each in it.of(CancelOrder))
+
+
+def test_a_person_says_that_the_younger_daemon_has_ended_and_what_it_leaves_is_ours() -> None:
+    it = held()
+    listing(it, YOUNGER)
+    it.run(60)
+    assert it.kernel.state is State.REDUCE_ONLY
+    it.operate(Operation.RESUME)
+    it.run(15)
+    assert it.kernel.state is State.READY
+    assert YOUNGER in {each.id for each in it.of(CancelOrder)}  # a second stop on one position
+    assert len(it.alerts("second daemon")) == 1
+
+
+@pytest.mark.parametrize("label", ["ab", "zz"])
+@pytest.mark.parametrize("name", [OLDER, TWIN])
+@pytest.mark.parametrize("told", ["accepted", "filled", "listed"])
+def test_the_younger_daemon_leaves_the_account_to_the_older_one(told: str, name: str, label: str) -> None:
+    it = held()
+    it.run(30)
+    name = name.replace("-ab-", f"-{label}-")
+    if told == "listed":
+        listing(it, name)
+        it.run(11)
+    else:
+        it.give(accepted(it, name) if told == "accepted" else filled(it, name))
+    (leave,) = it.of(LeaveAccount)
+    assert name in leave.reason
+    assert it.kernel.state is State.REDUCE_ONLY
+    assert len(it.stops()) >= 1
+    assert not any(each.id == name for each in it.of(CancelOrder))
+    it.run(60)
+    assert len(it.of(LeaveAccount)) == 1
+
+
+def test_what_was_there_before_our_start_is_a_lost_journal() -> None:
+    it = lost("1", resting(OLDER)).run(30)
+    it.give(filled(it, OLDER))
+    assert (it.kernel.state, it.of(LeaveAccount), it.alerts("second daemon")) == (State.READY, [], [])
+
+
+def test_what_a_dead_process_had_under_way_is_no_second_daemon() -> None:
+    it = world(LONG).start()
+    it.run(5)
+    it.give(accepted(it, OLDER))
+    it.give(filled(it, OLDER))
+    it.run(60)
+    assert (it.of(LeaveAccount), it.alerts("second daemon")) == ([], [])
+
+
+def test_our_own_earlier_stop_that_triggers_is_no_second_daemon() -> None:
+    it = held()
+    it.restart().run(30)
+    it.move(80)
+    it.run(5)
+    assert (it.qty, it.of(LeaveAccount), it.alerts("second daemon")) == (0, [], [])
+
+
+def test_the_order_of_another_label_that_is_older_and_no_stop_is_not_ours() -> None:
+    it = world(LONG)
+    it.listed = lambda: [resting("p1-zz-9-1-0", Side.BUY, trigger=None)]  # type: ignore[method-assign]
+    it.start().run(61)
+    assert it.kernel.state is State.READY
+    assert [each.order for each in it.kernel.foreign] == ["p1-zz-9-1-0"]
+    assert it.of(CancelOrder) == []
 
 
 # ---- lost events ----------------------------------------------------------------------------------------------------

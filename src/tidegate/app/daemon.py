@@ -64,12 +64,16 @@ class Connections:
 
 @dataclass(frozen=True, slots=True)
 class DaemonSummary:
-    """Why the daemon stopped, the records it made, the latch if one fell, and what was left undone."""
+    """Why the daemon stopped, the records it made, the latch if one fell, and what was left undone.
+
+    ``left_to_another``: an older daemon trades on the account, and this one gave way.
+    """
 
     reason: str
     records: int
     halted: str | None
     warnings: tuple[str, ...]
+    left_to_another: bool = False
 
 
 class Daemon:
@@ -107,6 +111,7 @@ class Daemon:
             lambda event: self.inbox.post(event),
             on_alert,
             connections.worker,
+            self.stop,
         )
         self.inbox = Inbox(kernel, journal, self.dispatcher, observers, last_seq=last_seq, lock_step=lock_step)
         self.inbox.observe(lambda _: self._progress.set())
@@ -153,7 +158,11 @@ class Daemon:
         await self._journal.close()
         halted = self.dispatcher.halted
         return DaemonSummary(
-            self._reason, self.inbox.last_seq - first, halted.reason if halted else None, tuple(self._warnings)
+            self._reason,
+            self.inbox.last_seq - first,
+            halted.reason if halted else None,
+            tuple(self._warnings),
+            self.dispatcher.left_to_another,
         )
 
     # ---- from start to stop -------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from tidegate.domain.messages import (
     Event,
     FitModel,
     Halt,
+    LeaveAccount,
     ModelFitted,
     NotPlaced,
     SetTimer,
@@ -69,9 +70,11 @@ class Dispatcher:
         post: Post,
         on_alert: OnAlert = _ignore,
         worker: ModelWorker | None = None,
+        on_leave: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._venue, self._timers, self._clock, self._worker = venue, timers, clock, worker
-        self._post, self._on_alert = post, on_alert
+        self._post, self._on_alert, self._on_leave = post, on_alert, on_leave
+        self.left_to_another = False
         self._requests: set[asyncio.Task[None]] = set()
         self._fatal: BaseException | None = None
         self._failed = asyncio.Event()
@@ -83,6 +86,9 @@ class Dispatcher:
             match command:
                 case Decision() | RegimeChanged() | BookRisk() | StrategyResult() | NotPlaced() | Adjustment():
                     pass  # already in the record: observers of the inbox show it
+                case LeaveAccount():
+                    self.left_to_another = True
+                    self._on_leave(command.reason)
                 case SetTimer():
                     self._timers.set(command)
                 case ApprovedOrder() | AmendOrder() | CancelOrder() | QueryOrder() | TakeSnapshot():

@@ -26,7 +26,7 @@ from tidegate.kernel.lifecycle import State
 from tidegate.ports import Clock, Journal, MarketDataFeed
 from tidegate.quant.bars import BarTable
 
-EXIT_LATCHED = 6
+EXIT_NOT_OURS, EXIT_LATCHED = 4, 6
 _WRITE_OUT_S = 0.02
 _ALERTS_KEPT = 50
 
@@ -69,7 +69,8 @@ class Rhythm:
 
 @dataclass(frozen=True, slots=True)
 class LiveResult:
-    """What a run leaves behind, and its exit code: 0, or 6 when a latched process left."""
+    """What a run leaves behind, and its exit code: 0, 4 when it left the account to another daemon, or 6 when a latched
+    process left."""
 
     summary: dict[str, object]
     exit_code: int
@@ -295,6 +296,8 @@ async def run_live(
     }
     summary |= {"stopped": ended.reason, "records": gazette.records, "fills": gazette.fills}
     summary |= {"warnings": list(ended.warnings), "journal": status["journal"]}
+    if ended.left_to_another:
+        return LiveResult(summary, EXIT_NOT_OURS)
     return LiveResult(summary, EXIT_LATCHED if parts.kernel.latch is not None else 0)
 
 

@@ -127,6 +127,13 @@ class Halt(msgspec.Struct, frozen=True, gc=False, tag=True):
     cause: HaltCause = HaltCause.INVARIANT
 
 
+class LeaveAccount(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """An older daemon trades on this account: this process stops, and leaves positions and stops to it."""
+
+    reason: str
+    ts_ns: Nanos
+
+
 class BookedUpTo(msgspec.Struct, frozen=True, gc=False):
     """The newest execution of an instrument that is booked; -1 when none is."""
 
@@ -191,6 +198,7 @@ Command = (
     | StrategyResult
     | Alert
     | Halt
+    | LeaveAccount
     | NotPlaced
     | Adjustment
 )

@@ -2,17 +2,19 @@
 
 1. Executions that are not booked are missing; they count before positions are compared.
 2. Orders that the venue lists: ours that were in doubt are accepted; ours that we have forgotten are recovered (their
-   id says that they are ours); ours that we took for ended have risen; one of a later generation is another daemon;
-   the rest is foreign.
+   id says that they are ours); ours that we took for ended have risen; the rest is foreign, those of a session that
+   began after ours too. Every id of our pattern that is unknown here is noted: it may be a second daemon's.
 3. Orders that we hold for live and the venue does not list are asked for, unless they are too young to be listed.
 4. Positions: what is booked, plus what is known to be foreign, against what the venue says.
 5. Stops: of those listed, each position keeps what its guard knows, or the best one; others are duplicates or orphans.
+   Where positions differ no stop is touched. A position that our books lack and that a stop of ours protects is ours:
+   the journal that knew it is lost.
 6. Settings and account mode against the configuration: compared, never changed.
 
 Nothing here changes anything, and what is found on books that are made equal is nothing at all.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from hashlib import sha256
@@ -20,7 +22,7 @@ from hashlib import sha256
 import msgspec
 
 from tidegate.domain.account import AccountSnapshot, ContractSetting, OpenOrder, Position
-from tidegate.domain.ids import ClientOrderId, InstrumentId, Nanos, parse_client_order_id
+from tidegate.domain.ids import ClientOrderId, InstrumentId, Nanos, OrderName, parse_client_order_id
 from tidegate.domain.ledger import EXACT, ZERO
 from tidegate.domain.market import SECOND_NS
 from tidegate.domain.messages import Adjustment
@@ -40,7 +42,9 @@ class ExpectedAccount(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Ours:
-    """Our books at the moment of the comparison. ``asked_ns`` is when the snapshot was asked for."""
+    """Our books at the moment of the comparison. ``asked_ns`` is when the snapshot was asked for, ``gen`` the newest
+    session whose orders are ours: this one's, or a later one that has ended.
+    """
 
     account: str
     gen: int
@@ -80,12 +84,21 @@ class Findings:
     risen: list[OpenOrder] = field(default_factory=list)
     missing: list[Order] = field(default_factory=list)
     foreign_orders: list[OpenOrder] = field(default_factory=list)
+    unknown_ids: list[OpenOrder] = field(default_factory=list)  # of our pattern, and not known here
     foreign_positions: list[Position] = field(default_factory=list)
     differences: list[Difference] = field(default_factory=list)
+    protected: dict[InstrumentId, ClientOrderId] = field(default_factory=dict)  # by a stop of ours, where they differ
     kept_stops: list[KeptStop] = field(default_factory=list)
     cancels: list[CancelOrder] = field(default_factory=list)
     settings: dict[InstrumentId, str] = field(default_factory=dict)
     halt: str | None = None
+
+    def leave_alone(self, names: Collection[ClientOrderId]) -> None:
+        """These orders belong to somebody else: nothing is recovered, kept or cancelled of them."""
+        if names:
+            self.recovered = [each for each in self.recovered if each.id not in names]
+            self.kept_stops = [each for each in self.kept_stops if each.order.id not in names]
+            self.cancels = [each for each in self.cancels if each.id not in names]
 
     @property
     def empty(self) -> bool:
@@ -127,18 +140,17 @@ def _review_orders(ours: Ours, snapshot: AccountSnapshot, found: Findings) -> No
         listed.add(each.id)
         known = ours.find(each.id)
         name = parse_client_order_id(each.id)
+        if known is None and name is not None:
+            found.unknown_ids.append(each)
         if known is not None:
             if known.state in (OrderState.IN_FLIGHT, OrderState.UNCERTAIN):
                 found.accepted.append(each)
             elif not known.open and known.state is not OrderState.FILLED and known.ended_ns <= old_ns:
                 found.risen.append(each)
-        elif name is None or name[0] != ours.account or each.instrument not in ours.held:
-            found.foreign_orders.append(each)
-        elif name[1] > ours.gen:
-            found.halt = f"a second daemon: order {each.id} is of a later generation than {ours.gen}"
-            found.foreign_orders.append(each)
-        else:
+        elif name is not None and each.instrument in ours.held and _is_ours(name, each, ours):
             found.recovered.append(each)
+        else:
+            found.foreign_orders.append(each)
     for order in ours.orders:
         if order.approved.id not in listed and order.entered_ns <= old_ns and order.state is not OrderState.UNCERTAIN:
             found.missing.append(order)
@@ -177,15 +189,32 @@ def _review_stops(ours: Ours, held: Mapping[InstrumentId, Decimal], snapshot: Ac
     stops: dict[InstrumentId, list[OpenOrder]] = {}
     for each in snapshot.open_orders:
         known = ours.find(each.id)
-        stop = each.order_type.conditional and each.reduce_only
-        if each.id in risen or (each.id in recovered and not stop):
+        if each.id in risen or (each.id in recovered and not _protects(each)):
             found.cancels.append(CancelOrder(each.id, each.instrument, each.order_type.conditional))
-        elif stop and (each.id in recovered or (known is not None and known.approved.purpose is Purpose.PROTECTION)):
+        elif _protects(each) and (each.id in recovered or (known is not None and _is_protection(known))):
             stops.setdefault(each.instrument, []).append(each)
     differing = {each.instrument for each in found.differences}
     for name, listed in stops.items():
         if name not in differing:
             _choose(ours, name, held[name], listed, found)
+    for difference in found.differences:
+        side = difference.venue_qty.compare(ZERO)
+        for each in stops.get(difference.instrument, ()):
+            if side * each.side.sign < 0:
+                found.protected[difference.instrument] = each.id
+
+
+def _protects(order: OpenOrder) -> bool:
+    return order.order_type.conditional and order.reduce_only
+
+
+def _is_ours(name: OrderName, order: OpenOrder, ours: Ours) -> bool:
+    """By its name; a stop under another label of ours is a stop of ours still."""
+    return name[1] <= ours.gen and (name[0] == ours.account or _protects(order))
+
+
+def _is_protection(order: Order) -> bool:
+    return order.approved.purpose is Purpose.PROTECTION
 
 
 def _choose(ours: Ours, name: InstrumentId, qty: Decimal, listed: list[OpenOrder], found: Findings) -> None:

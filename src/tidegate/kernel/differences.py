@@ -1,8 +1,8 @@
 """Where our position and the venue's differ, and what in our account is not ours.
 
 A difference that is read three times the same, with no execution in between, becomes one ``Adjustment``. What was there
-at the first look at a contract is adopted where the policy says so; else it is foreign: never touched, counted against
-the limits, and its contract is left alone.
+at the first look at a contract is ours where a stop of ours protects it (the journal was lost), and adopted where the
+policy says so; else it is foreign: never touched, counted against the limits, and its contract is left alone.
 """
 
 from collections.abc import Collection
@@ -11,7 +11,7 @@ from decimal import Decimal
 import msgspec
 
 from tidegate.domain.account import AccountSnapshot, OpenOrder
-from tidegate.domain.ids import InstrumentId, Nanos
+from tidegate.domain.ids import ClientOrderId, InstrumentId, Nanos
 from tidegate.domain.ledger import EXACT, ZERO
 from tidegate.domain.margin import DEFAULT_BRACKETS, maintenance
 from tidegate.domain.market import SECOND_NS
@@ -57,7 +57,7 @@ class Differences:
         for each in found.differences:
             desk = self._trading.desks[each.instrument]
             if (each.instrument in new and not desk.holding.exact.qty) or desk.foreign_qty:
-                self._not_ours(desk, each, out)
+                self._not_ours(desk, each, found.protected.get(each.instrument), out)
             elif not self._same_again(desk, each, asked_ns):
                 differing.add(each.instrument)
             else:
@@ -78,14 +78,19 @@ class Differences:
             desk.differed += 1
         return desk.differed >= SAME_DIFFERENCE
 
-    def _not_ours(self, desk: Desk, difference: Difference, out: list[Command]) -> None:
-        """A position that was there before us: adopted by policy, or left alone."""
+    def _not_ours(self, desk: Desk, difference: Difference, stop: ClientOrderId | None, out: list[Command]) -> None:
+        """A position that was there before us: ours under a stop of ours, else adopted by policy or left alone."""
         name = desk.instrument.id
         desk.foreign_qty = EXACT.add(desk.foreign_qty, difference.qty)
         desk.foreign_price = difference.entry_price
         if not desk.foreign_qty:
             desk.unblock(FOREIGN)
         elif name in self._policy:
+            self.adopt(desk, out)
+        elif stop is not None and desk.foreign_qty == difference.venue_qty:
+            held = f"{name} {desk.foreign_qty:f} at {difference.entry_price:f}"
+            text = f"{held} is under our stop {stop}, and no journal knows it: it is taken over, and its stop stays"
+            out.append(Alert(Severity.CRITICAL, "recovered", text, self._trading.now_ns))
             self.adopt(desk, out)
         else:
             text = f"{name} {desk.foreign_qty:f} at {difference.entry_price:f} is not ours: it is left alone"

@@ -72,6 +72,7 @@ from tidegate.kernel.lifecycle import OPERATOR, State
 from tidegate.kernel.reconciling import AGAIN_TIMER, AUDIT_TIMER, RECONCILING, SNAPSHOT_TIMER, Reconciling
 from tidegate.kernel.reports import NOT_TRADING, RETRY_TIMER, UNPROTECTABLE, Reports
 from tidegate.kernel.resolving import RESOLVE_TIMER, Resolving
+from tidegate.kernel.sessions import OtherSessions
 from tidegate.kernel.settings import KernelSettings, ReconcileSettings
 from tidegate.kernel.snapshots import SNAPSHOT_VERSION, dump, load
 from tidegate.kernel.trading import GUARD_TIMER, NOTHING, Trading
@@ -104,8 +105,11 @@ class Kernel:
         self._halting = Halting(self._trading)
         self._trading.on_breach = lambda reason, out: self._halting.halt(HaltCause.DRAWDOWN, reason, out)
         self._resolving = Resolving(self._trading, settings.reconcile)
-        self._reports = Reports(self._trading, self._resolving, self._halting, settings.gen)
-        self._reconciling = Reconciling(self._trading, self._reports, self._resolving, self._halting, settings)
+        self._sessions = OtherSessions(self._trading, settings.gen)
+        self._reports = Reports(self._trading, self._resolving, self._halting, self._sessions)
+        self._reconciling = Reconciling(
+            self._trading, self._reports, self._resolving, self._halting, self._sessions, settings
+        )
         self._on_bar = self._trading.on_bar
 
     # ---- the one door in ----------------------------------------------------------------------------------------
@@ -295,6 +299,7 @@ class Kernel:
         self._trading.blind, self._trading.venue_up = True, True
         lifecycle.release(VENUE)
         self._reconciling.restart()
+        self._sessions.begin()
         self._resolving.resume(out)
         self._halting.resume(out)
         self._reports.rearm(self._trading.now_ns, out)
@@ -309,6 +314,7 @@ class Kernel:
         eased = lifecycle.operate(Operation.RESUME)
         if lifecycle.state in (State.READY, State.REDUCE_ONLY):
             eased |= lifecycle.release(UNPROTECTABLE)
+            eased |= self._sessions.resume()
             eased |= RECONCILING in lifecycle.holds
             for desk in self._trading.desks.values():
                 for name in STICKY:

@@ -34,6 +34,7 @@ from tidegate.kernel.differences import Differences, Foreign
 from tidegate.kernel.halting import Halting
 from tidegate.kernel.reports import Reports
 from tidegate.kernel.resolving import Resolving, fence_of
+from tidegate.kernel.sessions import OtherSessions, SessionsState
 from tidegate.kernel.settings import KernelSettings
 from tidegate.kernel.trading import Trading
 from tidegate.portfolio.positions import QUOTE_ASSET
@@ -77,18 +78,34 @@ class ReconcilingState:
     verified: dict[InstrumentId, int] = field(default_factory=dict)
     foreign: list[Foreign] = field(default_factory=list)
     wallet_said: Decimal = ZERO
+    sessions: SessionsState = field(default_factory=SessionsState)
 
 
 class Reconciling:
     """Asks for snapshots and works them in. ``enabled`` where the venue is a real one."""
 
     def __init__(
-        self, trading: Trading, reports: Reports, resolving: Resolving, halting: Halting, settings: KernelSettings
+        self,
+        trading: Trading,
+        reports: Reports,
+        resolving: Resolving,
+        halting: Halting,
+        sessions: OtherSessions,
+        settings: KernelSettings,
     ) -> None:
         self._trading, self._reports, self._resolving, self._halting = trading, reports, resolving, halting
+        self._sessions = sessions
         self._settings, self._timing = settings, settings.reconcile
         self._differences = Differences(trading, settings.adopt)
         self.state = ReconcilingState()
+
+    def dump(self) -> ReconcilingState:
+        self.state.sessions = self._sessions.state
+        return self.state
+
+    def load(self, state: ReconcilingState) -> None:
+        self.state = state
+        self._sessions.state = state.sessions
 
     def restart(self) -> None:
         """Another process: what was asked for will not be answered to us."""
@@ -236,12 +253,15 @@ class Reconciling:
                 trading.marks.last.setdefault(position.instrument, float(position.entry_price))
         found = reconcile(self._ours(asked_ns), snapshot)
         unexplained = self._book(found, snapshot, full=full, out=out)
+        others = self._sessions.audited([each.id for each in found.unknown_ids], out)
+        found.leave_alone(others)
         self._take_orders_in(found, snapshot, out)
         differing = self._differences.compare(found, asked_ns, new, out)
         if found.differences and len(differing) < len(found.differences):
             now_equal = reconcile(self._ours(asked_ns), snapshot)  # what was taken over may have stops already
             found.kept_stops += now_equal.kept_stops
             found.cancels += [each for each in now_equal.cancels if each not in found.cancels]
+            found.leave_alone(others)
         if full and not differing:
             self._audit_wallet(snapshot, out)
         self.state.foreign = self._differences.foreign(found)
@@ -269,7 +289,7 @@ class Reconciling:
         trading = self._trading
         return Ours(
             trading.gate.account,
-            self._settings.gen,
+            self._sessions.newest_of_ours,
             asked_ns,
             {name: desk.holding.exact.qty for name, desk in trading.desks.items()},
             {name: desk.foreign_qty for name, desk in trading.desks.items() if desk.foreign_qty},
@@ -381,6 +401,7 @@ class Reconciling:
             return
         state.goal, state.attempts, state.last_reconciled_ns = False, 0, now_ns
         self._trading.lifecycle.passed()
+        self._sessions.passed()
         self._trading.lifecycle.release(RECONCILING)
         text = (
             f"{self._trading.lifecycle.state.value}: {state.booked_fills} fills booked, {state.recovered} orders "

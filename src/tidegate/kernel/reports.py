@@ -32,6 +32,7 @@ from tidegate.kernel.desk import FOREIGN, Desk
 from tidegate.kernel.halting import Halting
 from tidegate.kernel.lifecycle import State
 from tidegate.kernel.resolving import Resolving, fence_of
+from tidegate.kernel.sessions import OtherSessions
 from tidegate.kernel.trading import NOTHING, Trading
 
 RETRY_TIMER = "retry:"
@@ -52,8 +53,8 @@ _PROTECTION, _ORDER = Purpose.PROTECTION, FillCause.ORDER
 class Reports:
     """Works execution reports in. The kernel asks for a snapshot when ``wants_snapshot``."""
 
-    def __init__(self, trading: Trading, resolving: Resolving, halting: Halting, gen: int) -> None:
-        self._trading, self._resolving, self._halting, self._gen = trading, resolving, halting, gen
+    def __init__(self, trading: Trading, resolving: Resolving, halting: Halting, sessions: OtherSessions) -> None:
+        self._trading, self._resolving, self._halting, self._sessions = trading, resolving, halting, sessions
         self.wants_snapshot = False
 
     # ---- fills --------------------------------------------------------------------------------------------------
@@ -151,6 +152,7 @@ class Reports:
                     fill.ts_ns,
                 )
             )
+            self._sessions.seen(fill.id, fill.ts_ns, out)
             if parse_client_order_id(fill.id) is None:
                 self._by_hand(desk, held * fill.side.sign < 0, 1 if held > 0 else -1, out)
         desk.rejections = 0
@@ -203,11 +205,7 @@ class Reports:
         order = self._trading.blotter.find(report.id)
         out: list[Command] = []
         if order is None:
-            name = parse_client_order_id(report.id)
-            if name is not None and name[0] == self._trading.gate.account and name[1] > self._gen:
-                text = f"a second daemon: order {report.id} is of a later generation than {self._gen}"
-                self._halting.halt(HaltCause.INVARIANT, text, out)
-            elif not isinstance(report, OrderNotFound):
+            if not isinstance(report, OrderNotFound) and not self._sessions.seen(report.id, report.ts_ns, out):
                 text = f"{report.id}: {type(report).__name__} of an order that is not ours"
                 out.append(Alert(Severity.WARNING, "order", text, report.ts_ns))
         elif isinstance(report, OrderNotFound):

@@ -118,7 +118,7 @@ def dump(
         "book": None if trading.book is None else trading.book.dump(trading.desks),
         "sweep": halting.dump(),
         "doubts": resolving.dump(),
-        "reconciling": reconciling.state,
+        "reconciling": reconciling.dump(),
     }
     return KernelSnapshot(SNAPSHOT_VERSION, seq, msgspec.msgpack.encode(state))
 
@@ -168,7 +168,7 @@ def load(
         _load_book(bytes(state.book), trading.book, trading)
     halting.load(state.sweep)
     resolving.load(state.doubts)
-    reconciling.state = state.reconciling
+    reconciling.load(state.reconciling)
     return state.seq, state.down_ns
 
 
