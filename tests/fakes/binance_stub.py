@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -16,13 +16,19 @@ HANG: Answer = (0, None)
 LISTEN_KEY = "stub-listen-key"
 
 
+async def _taken() -> web.Response | None:
+    """The handshake of the order WebSocket succeeds."""
+    return None
+
+
 def refusal(code: int, message: str = "no", status: int = 400) -> Answer:
     return status, {"code": code, "msg": message}
 
 
 class StubExchange:
     """``answers`` by method and path: an answer, a list of answers used in turn (the last stays), or a function of the
-    parameters. ``calls`` has every request. User streams are under ``/private/ws`` and ``/ws/KEY``."""
+    parameters. ``ws_handshake`` may answer the order WebSocket's handshake. ``calls`` has every request. User streams
+    are under ``/private/ws`` and ``/ws/KEY``."""
 
     def __init__(self) -> None:
         self.answers: dict[tuple[str, str], Any] = {
@@ -45,6 +51,7 @@ class StubExchange:
         self.urls: list[str] = []
         self.answers_probes = True
         self.ws_api: Callable[[dict[str, Any]], dict[str, Any] | None] = lambda _: None
+        self.ws_handshake: Callable[[], Awaitable[web.Response | None]] = _taken
         self.url = ""
         self._connected = asyncio.Event()
 
@@ -94,7 +101,9 @@ class StubExchange:
                 await socket.send_str(json.dumps({"result": [], "id": json.loads(message.data)["id"]}))
         return socket
 
-    async def _order_entry(self, request: web.Request) -> web.WebSocketResponse:
+    async def _order_entry(self, request: web.Request) -> web.StreamResponse:
+        if (refused := await self.ws_handshake()) is not None:
+            return refused
         socket = web.WebSocketResponse()
         await socket.prepare(request)
         async for message in socket:

@@ -877,15 +877,6 @@ async def test_failures_over_the_websocket_api_are_the_same(answer: Any, raised:
             assert caught.value.fence_ns > rig.rest.clock.now_ns() - 10 * 10**9
 
 
-async def test_a_websocket_api_that_is_not_there_has_sent_nothing() -> None:
-    async with trading(over_ws=True) as rig:
-        entry = rig.venue._sender._ws_api
-        assert entry is not None
-        entry._url = "ws://127.0.0.1:9/ws-fapi/v1"
-        with pytest.raises(OrderNotSent):
-            await rig.venue.submit(ENTRY)
-
-
 # ---- secrets ---------------------------------------------------------------------------------------------------------
 
 

@@ -369,7 +369,7 @@ def binance_venue(
 ) -> BinanceVenue:
     """The venue over an access; its streams open with ``start``."""
     ws_api: tuple[str, Signer] | None = None
-    if settings.venue.order_entry == "websocket" and access.signer is not None:
+    if access.signer is not None:
         ws_api = (access.endpoints.ws_api, access.signer)
     return BinanceVenue(
         access.rest,
@@ -378,7 +378,7 @@ def binance_venue(
         world.clock,
         world.rng,
         settings.symbols,
-        settings=VenueSettings(routed=settings.venue.routed),
+        settings=VenueSettings(routed=settings.venue.routed, ws_api_first=settings.venue.order_entry == "websocket"),
         ws_api=ws_api,
         on_notice=on_notice,
         counters=counters,

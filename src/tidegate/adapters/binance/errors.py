@@ -154,6 +154,10 @@ class NotSent(VenueError):
         self.detail = detail
 
 
+class LinkDown(NotSent):
+    """Certain, and the way is to blame: it could not be opened. Another way may be tried at once."""
+
+
 class Refused(VenueError):
     """The venue answered no, and the request was not carried out. ``entry`` is None for a code we do not know."""
 

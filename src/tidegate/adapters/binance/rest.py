@@ -22,6 +22,7 @@ from tidegate.adapters.binance.errors import (
     Context,
     Fate,
     Kind,
+    LinkDown,
     NotSent,
     Outcome,
     Reaction,
@@ -264,7 +265,7 @@ class BinanceRest:
         decoded: T | None = None
         if got.failure is not None:
             where = f"{wire.method} {wire.path}: {got.failure}"
-            error = NotSent(where) if wire.sent_ns is None else Unknown(where, status=got.status or None)
+            error = LinkDown(where) if wire.sent_ns is None else Unknown(where, status=got.status or None)
         else:
             outcome = classify(got.status, got.body, context)
             self.governor.observe(got.headers, wire.sent_ns or began_ns, wire.received_ns)

@@ -41,7 +41,7 @@ from tidegate.domain.account import AccountSnapshot
 from tidegate.domain.errors import OrderOutcomeUnknown, OrderRefused, VenueError
 from tidegate.domain.ids import InstrumentId, Nanos
 from tidegate.domain.instrument import Instrument
-from tidegate.domain.messages import Alert, ExecutionReport, TakeSnapshot, VenueState
+from tidegate.domain.messages import Alert, ExecutionReport, Severity, TakeSnapshot, VenueState
 from tidegate.domain.orders import (
     AmendOrder,
     ApprovedOrder,
@@ -73,11 +73,16 @@ def _nobody(_: Alert) -> None:
 
 @dataclass(frozen=True, slots=True)
 class VenueSettings:
-    """How requests are made. ``recv_window_*_ms``: how long the venue may take to accept one (reliability.md 3.2)."""
+    """How requests are made. ``recv_window_*_ms``: how long the venue may take to accept one (reliability.md 3.2).
+
+    ``ws_api_first``: the WebSocket API, where there is one, is the usual way for orders, and REST the other; else the
+    other way round.
+    """
 
     recv_window_entries_ms: int = 2000
     recv_window_reducing_ms: int = 5000
     routed: bool = True
+    ws_api_first: bool = True
     clock_every_s: float = 120.0
     timing: StreamTiming = field(default_factory=StreamTiming)
 
@@ -87,7 +92,7 @@ class BinanceVenue:
 
     ``symbols`` are the contracts that are traded; ``rates`` gives funding rate and mark price of an instrument as last
     heard; ``on_notice`` hears what a person should know; with ``ws_api`` (its address, and the signer of our key)
-    orders go over the WebSocket API.
+    orders have two ways: see ``VenueSettings``.
     """
 
     def __init__(
@@ -112,8 +117,11 @@ class BinanceVenue:
         self._background = Background(self._reports.put_nowait)
         self._names = OrderNames()
         windows = self._settings.recv_window_entries_ms, self._settings.recv_window_reducing_ms
-        entry = None if ws_api is None else WsApi(transport, *ws_api, rest, self._reports.put_nowait)
-        self._sender = OrderSender(rest, entry, *windows)
+        self._on_notice = on_notice
+        entry = None
+        if ws_api is not None:
+            entry = WsApi(transport, *ws_api, rest, self._reports.put_nowait, self._order_entry)
+        self._sender = OrderSender(rest, entry, *windows, ws_api_first=self._settings.ws_api_first)
         self._prices = FeePrices(rest, clock, self._background)
         self._reach = Reachability(rest, clock, self._emit, self._background)
         count = self.counters.add
@@ -138,6 +146,16 @@ class BinanceVenue:
             timing=self._settings.timing,
         )
         self._stream_since_ns = 0
+
+    def _order_entry(self, down: str) -> None:
+        """The WebSocket API cannot be reached, or can again: where orders go now."""
+        now_ns = self._clock.now_ns()
+        if down and self._settings.ws_api_first:
+            text = f"{down}: orders go over REST until it is there again"
+            self._on_notice(Alert(Severity.WARNING, "order entry", text, now_ns))
+        elif self._settings.ws_api_first:
+            text = "orders go over the WebSocket API again"
+            self._on_notice(Alert(Severity.INFO, "order entry", text, now_ns))
 
     # ---- life --------------------------------------------------------------------------------------------------------
 

@@ -2,22 +2,28 @@
 
 An Ed25519 key logs on once per connection; any other key signs every request. A request that was written and not
 answered is unknown, whatever ended the wait. (binance-futures.md 16)
+
+A connection that cannot be opened in ``_CONNECT_S`` is opened again in the background; until it is there every request
+is told at once that it cannot go this way (``LinkDown``), so that it can take the other one.
 """
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Final, TypeVar
 
 import msgspec
 
 from tidegate.adapters.binance.background import Background
 from tidegate.adapters.binance.clock import NS_PER_MS, NS_PER_S
-from tidegate.adapters.binance.errors import Banned, Context, Fate, NotSent, Unknown, classify, clean
+from tidegate.adapters.binance.errors import Banned, Context, Fate, LinkDown, NotSent, Unknown, classify, clean
 from tidegate.adapters.binance.limits import Lane
 from tidegate.adapters.binance.rest import BinanceRest
 from tidegate.adapters.binance.signing import Ed25519Signer, Signer, wsapi_payload
 from tidegate.adapters.binance.ws_transport import LinkLost, WsConnection, WsTransport
+from tidegate.domain.errors import VenueError
 from tidegate.domain.ids import Nanos
 from tidegate.domain.secret import Secret
 
@@ -33,6 +39,8 @@ METHODS: Final[Mapping[tuple[str, str], str]] = {
 """What can be asked here, by the REST request that it stands for."""
 
 _ANSWER_S: Final = 3.0
+_CONNECT_S: Final = 1.0
+_REOPEN_S: Final = (1.0, 2.0, 5.0, 10.0, 30.0)
 _HANDSHAKE_WEIGHT: Final = 5
 _LOG_ON_WINDOW_MS: Final = 5000
 
@@ -62,7 +70,7 @@ class WsApi:
     """One connection, opened by the first request and again after a loss. ``url`` ends in ``/ws-fapi/v1``.
 
     Clock and weights are those of ``rest``: the venue counts both ways together. ``fail`` hears of a defect that
-    ended the reading.
+    ended the reading, ``on_state`` why no request can go this way, and ``""`` when it can again.
     """
 
     def __init__(
@@ -72,7 +80,10 @@ class WsApi:
         signer: Signer,
         rest: BinanceRest,
         fail: Callable[[BaseException], None],
+        on_state: Callable[[str], None] = lambda _: None,
     ) -> None:
+        self._on_state = on_state
+        self._why_down = ""
         self._transport, self._url, self._signer = transport, url, signer
         self._clock, self._governor = rest.clock, rest.governor
         self._background = Background(fail)
@@ -84,9 +95,8 @@ class WsApi:
 
     async def call(self, method: str, path: str, params: Sequence[tuple[str, str]], *, answer: type[T], ask: Ask) -> T:
         """The request that ``method`` and ``path`` stand for, once. Raises as ``BinanceRest.call`` does."""
+        connection = await self._ready()
         await self._admit(ask)
-        async with self._opening:
-            connection = await self._connected()
         if (doubt := self._clock.doubt) is not None:
             raise NotSent(doubt)
         if ask.expires_ns is not None and self._clock.now_ns() >= ask.expires_ns:
@@ -117,6 +127,19 @@ class WsApi:
         except TimeoutError:
             raise NotSent("expired while it waited for its weight") from None
 
+    async def _ready(self) -> WsConnection:
+        """The connection, opened if need be. Raises ``LinkDown`` at once while it is being opened again."""
+        if self._why_down:
+            raise LinkDown(self._why_down)
+        try:
+            async with asyncio.timeout(_CONNECT_S), self._opening:
+                return await self._connected()
+        except TimeoutError:
+            self._down(f"order entry: no connection in {_CONNECT_S:g} s")
+        except VenueError as error:
+            self._down(f"order entry: {error}")
+        raise LinkDown(self._why_down)
+
     async def _connected(self) -> WsConnection:
         if self._connection is not None:
             return self._connection
@@ -124,21 +147,41 @@ class WsApi:
         try:
             connection = await self._transport.connect(self._url)
         except LinkLost as error:
-            raise NotSent(f"order entry: {error}") from None
+            raise NotSent(str(error)) from None
         self._connection, self._logged_on = connection, False
         self._background.spawn(self._receive(connection))
         if isinstance(self._signer, Ed25519Signer):
-            await self._log_on(connection)
+            try:
+                await self._log_on(connection)
+            except BaseException:
+                await self._lose(connection, "not logged on")
+                raise
         return connection
+
+    def _down(self, why: str) -> None:
+        if not self._why_down:
+            self._why_down = why
+            self._on_state(why)
+            self._background.spawn(self._reopen())
+
+    async def _reopen(self) -> None:
+        """Try until the connection is there; nobody waits for it."""
+        for attempt in count():
+            await asyncio.sleep(_REOPEN_S[min(attempt, len(_REOPEN_S) - 1)])
+            with suppress(VenueError, TimeoutError):
+                async with asyncio.timeout(_ANSWER_S), self._opening:
+                    await self._connected()
+                self._why_down = ""
+                self._on_state("")
+                return
 
     async def _log_on(self, connection: WsConnection) -> None:
         name, request = self._written("session.logon", {}, _LOG_ON_WINDOW_MS, self._clock.now_ms(), signed=True)
         try:
             found = await self._ask(connection, "session.logon", name, request)
             self._read(found, dict[str, Any], Context.QUERY)
-        except Unknown as error:
-            await self._lose(connection, error.detail)
-            raise NotSent(f"log-on: {error.detail}") from None
+        except VenueError as error:
+            raise NotSent(f"log-on: {error}") from None
         self._logged_on = True
 
     def _written(
@@ -165,6 +208,7 @@ class WsApi:
                 await connection.send(request.reveal())
                 return await waiting
         except TimeoutError:
+            self._down(f"order entry: {verb} had no answer")
             self._background.spawn(self._lose(connection, "a request had no answer"))
             raise Unknown(f"{verb}: no answer in {_ANSWER_S:g} s") from None
         except LinkLost as error:
