@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Callable, MutableMapping
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, TextIO, cast
 
 import structlog
 from structlog.typing import FilteringBoundLogger, Processor
@@ -49,9 +49,39 @@ def configure_logging(level: Level = "info", format: Format = "auto") -> None:
             render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+        logger_factory=lambda *_: structlog.WriteLogger(cast(TextIO, _SINK)),
         cache_logger_on_first_use=False,
     )
+
+
+class LogSink:
+    """Standard error as it is at this moment. A line that it does not take is counted and never raises.
+
+    The next line that it takes is preceded by the number of those that were lost.
+    """
+
+    def __init__(self) -> None:
+        self.lost = 0
+
+    def write(self, text: str) -> int:
+        """Write the lines of ``text``; the number of characters, whether they arrived or not."""
+        stream = sys.stderr
+        try:
+            if self.lost:
+                stream.write(f"{self.lost} log lines could not be written\n")
+                stream.flush()
+                self.lost = 0
+            stream.write(text)
+            stream.flush()
+        except (OSError, ValueError, AttributeError):  # full, broken pipe, closed, encoding, none: a fill's stop waits
+            self.lost += 1
+        return len(text)
+
+    def flush(self) -> None:
+        """Nothing: ``write`` has flushed."""
+
+
+_SINK = LogSink()
 
 
 def get_logger() -> FilteringBoundLogger:
