@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tidegate.app.bystanders import Bystander
 from tidegate.app.config import Settings
 from tidegate.app.control import ControlServer, Verb, socket_path
 from tidegate.app.daemon import Connections, Daemon
@@ -262,6 +263,9 @@ async def run_live(
         gazette.alert(alert)
         on_alert(alert)
 
+    def failed(text: str) -> None:
+        alerted(Alert(Severity.WARNING, "observer", text, parts.connections.clock.now_ns()))
+
     heartbeat = Heartbeat(parts.connections.clock, alerted, rhythm.beat_s)
     group_commit = GroupCommit(parts.write_out)
     companions: list[Companion] = [heartbeat.run, group_commit.run, *parts.companions]
@@ -274,7 +278,7 @@ async def run_live(
             Subscription(name, interval_ns, rhythm.quotes, rhythm.marks, depth=rhythm.depth)
             for name in parts.settings.symbols
         ],
-        observers=[gazette, group_commit, *observers],
+        observers=[gazette, group_commit, *(Bystander(each, failed) for each in observers)],
         on_alert=alerted,
         companions=companions,
         deadline_s=seconds,

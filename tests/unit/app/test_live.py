@@ -1,7 +1,7 @@
 """The live daemon's own parts: the seam between stored and live bars, operator verbs, the latch in the exit code."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from tidegate.app.bootstrap_live import _bars_from, _dead_man, newest_journal, r
 from tidegate.app.config_live import VenueSettings
 from tidegate.app.control import ask
 from tidegate.app.daemon import Connections
+from tidegate.app.inbox import Observer
 from tidegate.app.live import EXIT_LATCHED, GroupCommit, LiveParts, LiveResult, Seamless, run_live
 from tidegate.domain.account import AccountSnapshot, Balance
 from tidegate.domain.errors import NotRunning, VenueUnavailable
@@ -117,7 +118,8 @@ async def test_a_first_bar_without_a_warm_up_begins_the_row_and_other_events_pas
 class Live:
     """A live daemon between fakes: kernel and control socket are real, the clock is the machine's."""
 
-    def __init__(self, state: Path, *, dead_man_s: float | None = None) -> None:
+    def __init__(self, state: Path, *, dead_man_s: float | None = None, observers: Sequence[Observer] = ()) -> None:
+        self.observers = observers
         state.mkdir(parents=True, exist_ok=True)
         self.state = state
         self.journal = MemoryJournal()
@@ -145,7 +147,7 @@ class Live:
         self.flushes += 1
 
     async def __aenter__(self) -> "Live":
-        self.running = asyncio.ensure_future(run_live(self.parts))
+        self.running = asyncio.ensure_future(run_live(self.parts, observers=self.observers))
         await self.until(lambda: self.kernel.state is State.READY)
         return self
 
@@ -306,3 +308,13 @@ def test_every_contract_is_warmed_up_with_one_bar_at_least() -> None:
     assert _bars_from(kernel, BTC, SPEC, now_ns) == 9 * INTERVAL_NS, "after the last bar that it knows"
     kernel.handle(a_bar(10))
     assert _bars_from(kernel, BTC, SPEC, now_ns) == 10 * INTERVAL_NS, "nothing lacks"
+
+
+async def test_an_observer_that_raises_is_told_and_the_daemon_stays_ready(tmp_path: Path) -> None:
+    def broken(_: Record) -> None:
+        raise OSError(28, "no space left")
+
+    async with Live(tmp_path / "state", observers=[broken]) as live:
+        status = await live.say("status")
+    told = [each["text"] for each in status["alerts"] if each["subject"] == "observer"]
+    assert told == ["function raised and is switched off: OSError: [Errno 28] no space left"]
