@@ -17,6 +17,7 @@ from tests.fakes.live import (
     world,
 )
 from tests.unit.kernel.worlds import BTC, exits, stops, targets
+from tidegate.domain.market import MINUTE_NS
 from tidegate.domain.messages import Halt, HaltCause, NotPlaced, Operation, Severity, TakeSnapshot
 from tidegate.domain.orders import (
     ApprovedOrder,
@@ -344,9 +345,53 @@ def test_the_wrong_position_mode_halts() -> None:
 def test_a_contract_that_is_not_trading_takes_no_new_risk() -> None:
     it = opening(RejectCause.NOT_TRADING, LONG)
     it.run(1)
-    assert "not trading" in it.kernel.blocked[BTC]
+    assert "refused" in it.kernel.blocked[BTC]
+    assert len(it.alerts("refused", Severity.CRITICAL)) == 1
+    it.run(61)
+    assert it.kernel.blocked == {}  # nobody announces the end of it: the next close probes
     it.bar()
-    assert len(targets(it.sent)) == 1
+    assert len(targets(it.sent)) == 2
+
+
+def test_every_refused_probe_doubles_the_pause_up_to_an_hour() -> None:
+    it = opening(RejectCause.NOT_TRADING, *[LONG] * 9)
+    it.faults = lambda request: RejectCause.NOT_TRADING if isinstance(request, ApprovedOrder) else None
+    pauses = []
+    for _ in range(8):
+        it.run(1)
+        began_ns = it.now_ns
+        while it.kernel.blocked:
+            it.run(30)
+        pauses.append(round((it.now_ns - began_ns) / MINUTE_NS))
+        it.bar()
+    assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]
+    assert len(it.alerts("refused", Severity.CRITICAL)) == 1
+
+
+@pytest.mark.parametrize("how", ["RESUME", "restart"])
+def test_a_person_or_a_restart_ends_the_pause_at_once(how: str) -> None:
+    it = opening(RejectCause.NOT_TRADING, LONG)
+    it.run(1)
+    assert it.kernel.blocked
+    if how == "RESUME":
+        it.operate(Operation.RESUME)
+    else:
+        it.restart()
+    it.run(5)
+    assert it.kernel.blocked == {}
+    assert it.kernel.state is State.READY
+
+
+def test_a_refused_entry_that_the_venue_fills_all_the_same_is_ours() -> None:
+    it = opening(RejectCause.OTHER, LONG)
+    it.run(1)
+    (entry,) = targets(it.sent)
+    it.execute(entry)
+    it.run(5)
+    assert it.qty == 1
+    assert len(it.alerts("adopted", Severity.CRITICAL)) >= 1
+    assert it.alerts("second daemon") == []
+    it.sound()
 
 
 def test_a_wish_whose_stop_is_passed_already_does_not_open() -> None:

@@ -2,12 +2,14 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tidegate.adapters.binance.errors import (
+    _ROWS,
     CATALOGUE,
     Context,
     Fate,
@@ -15,7 +17,6 @@ from tidegate.adapters.binance.errors import (
     Reaction,
     Refused,
     Unauthorised,
-    Unknown,
     classify,
     classify_item,
     clean,
@@ -160,17 +161,54 @@ def test_rate_limits_and_bans() -> None:
     assert classify(403, b"<html>", Context.INCREASING).fate is Fate.BANNED
 
 
-@pytest.mark.parametrize("code", [-1002, -1022, -2014, -2015])
+@pytest.mark.parametrize("code", [-1002, -1022, -2014, -2015, -2017])
 def test_key_address_and_signature(code: int) -> None:
     for status in (400, 401, 403):
         assert isinstance(classify(status, body(code), Context.INCREASING).error(), Unauthorised)
 
 
-def test_an_unknown_code_on_a_trading_call_is_unknown_and_keeps_its_text() -> None:
-    error = classify(400, body(-9999, "brand new"), Context.REDUCING).error()
-    assert isinstance(error, Unknown)
-    assert error.code == -9999
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
+@pytest.mark.parametrize("context", [Context.INCREASING, Context.REDUCING])
+def test_an_unknown_code_in_a_whole_answer_refuses_a_placement_and_keeps_its_text(
+    status: int, context: Context
+) -> None:
+    error = classify(status, body(-9999, "brand new"), context).error()
+    assert isinstance(error, Refused)
+    assert (error.code, error.cause) == (-9999, RejectCause.OTHER)
     assert "brand new" in str(error)
+
+
+@pytest.mark.parametrize("status", [0, 408, 500, 502, 503, 504])
+def test_an_unknown_code_under_any_other_status_says_nothing(status: int) -> None:
+    assert classify(status, body(-9999), Context.INCREASING).fate is Fate.UNKNOWN
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 408, 418, 422, 429, 500, 503])
+@pytest.mark.parametrize("code", [-1000, -1001, -1006, -1007, -1008, -1016])
+def test_codes_that_leave_an_entry_open_do_so_under_whatever_status(code: int, status: int) -> None:
+    assert classify(status, body(code), Context.INCREASING).fate is Fate.UNKNOWN
+
+
+@pytest.mark.parametrize("row", _ROWS)
+def test_every_range_of_the_catalogue_is_as_long_as_it_looks(row: Any) -> None:
+    for group in row[0]:
+        assert isinstance(group, int) or len(group) > 1
+    assert all(CATALOGUE[code].reaction is Reaction.SKIP for code in range(-4055, -4048))
+
+
+LACKING = (
+    "-1010 -1014 -1108 -1109 -1110 -1112 -1126 -2024 -4000 -4020 -4031 -4044 -4060 -4083 -4084 -4104 -4108 -4117 "
+    "-4139 -4144 -4411"
+)
+
+
+@pytest.mark.parametrize("code", [int(each) for each in LACKING.split()])
+def test_codes_that_have_come_since_are_refusals(code: int) -> None:
+    assert CATALOGUE[code].kind is Kind.REFUSED
+    assert classify(400, body(code), Context.REDUCING).fate is Fate.REFUSED
+
+
+def test_an_unknown_code_elsewhere() -> None:
     assert classify(400, body(-9999), Context.SETTING).fate is Fate.UNKNOWN
     assert isinstance(classify(400, body(-9999), Context.QUERY).error(), Refused)
 

@@ -204,7 +204,7 @@ UNKNOWN_FAULTS: dict[str, bytes | Act] = {
     "503 throttled": response(503, b'{"code": -1008, "msg": "Request throttled by system-level protection"}'),
     "408": response(408, b'{"code": -1007, "msg": "Timeout waiting for response from backend server."}'),
     "502": response(502, b"<html>Bad Gateway</html>"),
-    "new code": response(400, b'{"code": -7777, "msg": "brand new"}'),
+    "new code of a failed server": response(500, b'{"code": -7777, "msg": "brand new"}'),
     "duplicate id": response(400, b'{"code": -4116, "msg": "ClientOrderId is duplicated."}'),
 }
 

@@ -222,7 +222,6 @@ OVERLOADED = refusal(-1008, "Request throttled by system-level protection.", 503
         (ENTRY, OVERLOADED),
         (ENTRY, refusal(-4116, "ClientOrderId is duplicated.")),
         (EXIT, refusal(-4116, "ClientOrderId is duplicated.")),
-        (ENTRY, refusal(-9999, "a code of next year")),
         (EXIT, UNKNOWN_503),
         (ENTRY, (200, {})),
         (ENTRY, (200, {"status": "NEW"})),
@@ -862,7 +861,8 @@ async def test_orders_over_the_websocket_api() -> None:
     [
         ({"status": 400, "error": {"code": -2019, "msg": "Margin is insufficient."}}, OrderRefused),
         ({"status": 503, "error": {"code": -1000, "msg": "Unknown error"}}, OrderOutcomeUnknown),
-        ({"status": 400, "error": {"code": -9999, "msg": "new"}}, OrderOutcomeUnknown),
+        ({"status": 400, "error": {"code": -9999, "msg": "new"}}, OrderRefused),
+        ({"status": 503, "error": {"code": -9999, "msg": "new"}}, OrderOutcomeUnknown),
         ({"status": 200, "result": {}}, OrderOutcomeUnknown),
         ({"status": 401, "error": {"code": -2015, "msg": "no"}}, NotAuthorised),
         (None, OrderOutcomeUnknown),

@@ -19,7 +19,14 @@ from tidegate.domain.account import FundingPaid
 from tidegate.domain.ids import Nanos
 from tidegate.domain.market import Bar
 from tidegate.domain.messages import Alert, Command, Event, Halt, OperatorCommand, Record, Severity
-from tidegate.domain.orders import ApprovedOrder, OrderCanceled, OrderExpired, OrderFilled, OrderRejected
+from tidegate.domain.orders import (
+    ApprovedOrder,
+    OrderCanceled,
+    OrderExpired,
+    OrderFilled,
+    OrderRejected,
+    OrderUncertain,
+)
 from tidegate.domain.signals import Decision
 
 Level = Literal["debug", "info", "warning", "error"]
@@ -120,6 +127,8 @@ class RecordLog:
                 say(f"order.{type(event).__name__[5:].lower()}", **_of(event, "id", "instrument"))
             case OrderRejected():
                 self._log.warning("order.rejected", **_of(event, "id", "instrument", "code", "reason"))
+            case OrderUncertain():
+                self._log.warning("order.unknown", **_of(event, "id", "instrument", "detail"))
             case FundingPaid():
                 say("funding.paid", **_of(event, "instrument", "amount", "rate"))
             case OperatorCommand():

@@ -45,6 +45,15 @@ class Blotter:
             self._close(order, report.recv_ns)
         return order
 
+    def reopen(self, order: Order, now_ns: Nanos) -> Order:
+        """A refused order that the venue shows as live: it is entered anew, with what it has filled."""
+        name = order.approved.id
+        if name in self._closed:
+            self._closed.remove(name)
+        again = self.enter(order.approved, now_ns)
+        again.filled, again.trade_ids = order.filled, order.trade_ids
+        return again
+
     def conclude(self, order: Order, state: OrderState, now_ns: Nanos) -> None:
         """End an order that will never be heard of: NOT_PLACED by proof, ABANDONED by time."""
         if order.conclude(state):

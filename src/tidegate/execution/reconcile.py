@@ -145,6 +145,8 @@ def _review_orders(ours: Ours, snapshot: AccountSnapshot, found: Findings) -> No
         if known is not None:
             if known.state in (OrderState.IN_FLIGHT, OrderState.UNCERTAIN):
                 found.accepted.append(each)
+            elif known.state is OrderState.REJECTED and known.ended_ns <= old_ns:
+                found.accepted.append(each)  # a refusal that was none
             elif not known.open and known.state is not OrderState.FILLED and known.ended_ns <= old_ns:
                 found.risen.append(each)
         elif name is not None and each.instrument in ours.held and _is_ours(name, each, ours):

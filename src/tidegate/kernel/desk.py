@@ -34,6 +34,7 @@ class DeskState:
     refused: tuple[Decimal, str, str] | None = None
     rejections: int = 0
     blocked_until_ns: Nanos = 0
+    refusal: str = ""  # what the venue refuses here for now, while it is probed
     reroute: bool = False
     delisted: bool = False
     blocks: dict[str, str] = field(default_factory=dict)

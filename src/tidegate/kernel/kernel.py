@@ -70,7 +70,7 @@ from tidegate.kernel.differences import Foreign
 from tidegate.kernel.halting import KILL_TIMER, Halting
 from tidegate.kernel.lifecycle import OPERATOR, State
 from tidegate.kernel.reconciling import AGAIN_TIMER, AUDIT_TIMER, RECONCILING, SNAPSHOT_TIMER, Reconciling
-from tidegate.kernel.reports import NOT_TRADING, RETRY_TIMER, UNPROTECTABLE, Reports
+from tidegate.kernel.reports import NOT_TRADING, REFUSED, RETRY_TIMER, UNPROTECTABLE, Reports
 from tidegate.kernel.resolving import RESOLVE_TIMER, Resolving
 from tidegate.kernel.sessions import OtherSessions
 from tidegate.kernel.settings import KernelSettings, ReconcileSettings
@@ -300,6 +300,9 @@ class Kernel:
         lifecycle.release(VENUE)
         self._reconciling.restart()
         self._sessions.begin()
+        for desk in self._trading.desks.values():
+            desk.unblock(NOT_TRADING)
+            self._reports.forgive(desk)
         self._resolving.resume(out)
         self._halting.resume(out)
         self._reports.rearm(self._trading.now_ns, out)
@@ -317,6 +320,7 @@ class Kernel:
             eased |= self._sessions.resume()
             eased |= RECONCILING in lifecycle.holds
             for desk in self._trading.desks.values():
+                eased |= self._reports.forgive(desk)
                 for name in STICKY:
                     eased |= desk.unblock(name)
             self._resolving.forgive()
@@ -373,7 +377,7 @@ class Kernel:
             return NOTHING
         if event.status is TradingStatus.TRADING:
             desk.unblock(STATUS)
-            desk.unblock(NOT_TRADING)
+            self._reports.forgive(desk)
             return NOTHING
         desk.delisted = True
         desk.settle()
@@ -418,7 +422,11 @@ class Kernel:
     @property
     def blocked(self) -> dict[InstrumentId, dict[str, str]]:
         """The instruments that take no new risk now, and why, by name."""
-        return {name: dict(desk.blocks) for name, desk in self._trading.desks.items() if desk.blocks}
+        found = {name: dict(desk.blocks) for name, desk in self._trading.desks.items()}
+        for name, desk in self._trading.desks.items():
+            if desk.refusal and self._trading.now_ns < desk.blocked_until_ns:
+                found[name][REFUSED] = desk.refusal
+        return {name: blocks for name, blocks in found.items() if blocks}
 
     @property
     def foreign(self) -> tuple[Foreign, ...]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from tidegate.domain.ids import ClientOrderId, InstrumentId, Nanos, parse_client_order_id
 from tidegate.domain.ledger import EXACT, ZERO
-from tidegate.domain.market import MINUTE_NS, SECOND_NS
+from tidegate.domain.market import HOUR_NS, MINUTE_NS, SECOND_NS
 from tidegate.domain.messages import Alert, Command, HaltCause, SetTimer, Severity
 from tidegate.domain.orders import (
     FillCause,
@@ -37,7 +37,11 @@ from tidegate.kernel.trading import NOTHING, Trading
 
 RETRY_TIMER = "retry:"
 REJECTIONS_IN_A_ROW = 3
+_LONGEST_CIRCUIT = 6
+"""How often the pause between two probes of a contract that refuses us doubles: from a minute to an hour."""
 NOT_TRADING = "not trading"
+"""The block of journals from before refusals were probed; it is lifted at the next start."""
+REFUSED = "refused"
 UNPROTECTABLE = "unprotectable"
 FENCE = "fence"
 
@@ -136,6 +140,8 @@ class Reports:
             return None
         if known is not None and known.state is OrderState.NOT_PLACED:
             self._fence_broken(desk, known, out)
+        if known is not None and known.state is OrderState.REJECTED:
+            self._refused_but_live(known, out)
         order = trading.blotter.apply(fill)
         held = desk.holding.exact.qty
         trading.positions.book_fill(fill)
@@ -152,10 +158,11 @@ class Reports:
                     fill.ts_ns,
                 )
             )
-            self._sessions.seen(fill.id, fill.ts_ns, out)
+            if known is None:
+                self._sessions.seen(fill.id, fill.ts_ns, out)
             if parse_client_order_id(fill.id) is None:
                 self._by_hand(desk, held * fill.side.sign < 0, 1 if held > 0 else -1, out)
-        desk.rejections = 0
+        self.forgive(desk)
         if not desk.holding.exact.qty:
             desk.leaving, desk.retries = False, 0
         if order is not None:
@@ -214,6 +221,8 @@ class Reports:
             out.append(order.query())  # a cancel or an amend of it, of which nobody knows
         elif isinstance(report, OrderAccepted | OrderTriggered) and order.state is OrderState.NOT_PLACED:
             self.risen(report.id, report.instrument, out)
+        elif isinstance(report, OrderAccepted | OrderTriggered) and order.state is OrderState.REJECTED:
+            self._adopt_refused(order, report, out)
         return out
 
     def risen(self, name: ClientOrderId, instrument: InstrumentId, out: list[Command]) -> None:
@@ -224,6 +233,26 @@ class Reports:
         if order.state is OrderState.NOT_PLACED:
             self._fence_broken(self._trading.desks[instrument], order, out)
         out.append(order.cancel())
+
+    def _refused_but_live(self, order: Order, out: list[Command]) -> None:
+        text = f"{order.approved.id} was refused ({order.reason}), and the venue has it all the same: it is ours"
+        out.append(Alert(Severity.CRITICAL, "adopted", text, self._trading.now_ns))
+
+    def _adopt_refused(self, order: Order, report: OrderAccepted | OrderTriggered, out: list[Command]) -> None:
+        """A refusal that was none: the order is ours again; a stop guards, an entry counts until the next close."""
+        trading = self._trading
+        self._refused_but_live(order, out)
+        desk = trading.desks[report.instrument]
+        again = trading.blotter.reopen(order, trading.now_ns)
+        again.apply(report)
+        guard = trading.protection.guard(report.instrument)
+        trigger, side = order.approved.trigger, -order.approved.side.sign
+        if order.approved.purpose is _PROTECTION:
+            if desk.holding.qty * side <= 0 or guard.resting is not None or trigger is None:
+                out.append(again.cancel())
+            else:
+                trading.protection.adopt(report.instrument, order.approved.id, side, again.remaining, float(trigger))
+                trading.protect_again(desk, out)
 
     def _fence_broken(self, desk: Desk, order: Order, out: list[Command]) -> None:
         """The venue accepted an order after it could not have: what we build on does not hold."""
@@ -274,19 +303,20 @@ class Reports:
     # ---- rejections ---------------------------------------------------------------------------------------------
 
     def _on_rejection(self, desk: Desk, order: Order, report: OrderRejected, out: list[Command]) -> None:
-        """The venue said no. Three times in a row blocks new risk in the instrument for a minute."""
-        trading, cause = self._trading, report.cause
+        """The venue said no. Three times in a row, or once to trading there at all, takes new risk away for a minute;
+        every probe that is refused doubles the pause, up to an hour. A fill, RESUME and a restart end it."""
+        cause = report.cause
         out.append(
             Alert(Severity.WARNING, f"rejected {order.approved.id}", f"{report.code} {report.reason}", report.ts_ns)
         )
         desk.rejections += 1
+        if cause is RejectCause.NOT_TRADING:
+            desk.rejections = max(desk.rejections, REJECTIONS_IN_A_ROW)
         if desk.rejections >= REJECTIONS_IN_A_ROW:
-            desk.blocked_until_ns = trading.now_ns + MINUTE_NS
+            self._open_circuit(desk, report, out)
         if cause is RejectCause.POSITION_MODE:
             text = f"the venue's position mode is not as configured: {report.code} {report.reason}"
             self._halting.halt(HaltCause.INVARIANT, text, out)
-        elif cause is RejectCause.NOT_TRADING:
-            desk.block(NOT_TRADING, f"{report.code} {report.reason}")
         purpose = order.approved.purpose
         if purpose is _PROTECTION:
             self._on_stop_refused(desk, order, cause, out)
@@ -294,6 +324,23 @@ class Reports:
             self._on_exit_refused(desk, cause, out)
         else:
             self._on_target_refused(desk, order, cause, out)
+
+    def _open_circuit(self, desk: Desk, report: OrderRejected, out: list[Command]) -> None:
+        trading, doublings = self._trading, min(desk.rejections - REJECTIONS_IN_A_ROW, _LONGEST_CIRCUIT)
+        desk.blocked_until_ns = trading.now_ns + min(MINUTE_NS * 2**doublings, HOUR_NS)
+        minutes = (desk.blocked_until_ns - trading.now_ns) // MINUTE_NS
+        why = f"{report.code} {report.reason}"
+        news = desk.refusal != why
+        desk.refusal = why
+        if news:
+            text = f"{desk.instrument.id} takes no new risk for {minutes} min, then it is probed: {why}"
+            out.append(Alert(Severity.CRITICAL, REFUSED, text, report.ts_ns))
+
+    def forgive(self, desk: Desk) -> bool:
+        """RESUME, or another process: what was refused may be tried at once; False when nothing was."""
+        refused = bool(desk.refusal)
+        desk.rejections, desk.blocked_until_ns, desk.refusal = 0, 0, ""
+        return refused
 
     def _on_target_refused(self, desk: Desk, order: Order, cause: RejectCause, out: list[Command]) -> None:
         trading = self._trading

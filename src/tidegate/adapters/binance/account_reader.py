@@ -177,7 +177,10 @@ class AccountReader:
                     children_read = True
                     await self._learn_children(instrument)
                     own = self._names.name(instrument, order_id) or own
-            fills.append(trade_fill(row, own, fill_cause(own), self._clock.now_ns(), self._fee_price))
+            if row.price and row.qty:
+                fills.append(trade_fill(row, own, fill_cause(own), self._clock.now_ns(), self._fee_price))
+            else:
+                self._count("execution without a price in the trade list")
         return fills
 
     async def _trades_from(self, instrument: InstrumentId, first_id: int) -> list[TradeRow]:
@@ -293,7 +296,7 @@ class AccountReader:
             params = (("symbol", str(instrument)), ("orderId", str(order_id)), ("limit", str(_PAGE)))
             rows = await self._get("/fapi/v1/userTrades", params, list[TradeRow], 5)
             cause = fill_cause(row.client_order_id or "")
-            fills = [trade_fill(each, id_, cause, now_ns, self._fee_price) for each in rows]
+            fills = [trade_fill(each, id_, cause, now_ns, self._fee_price) for each in rows if each.price and each.qty]
             reports += fills
             if sum(fill.qty for fill in fills) < filled:
                 raise LateTrades(f"{id_}: the venue lists fewer executions than the {filled} it reports", reports)

@@ -75,6 +75,16 @@ class Entry:
     reaction: Reaction
     cause: RejectCause
 
+    @property
+    def doubtful(self) -> bool:
+        """Whether the code leaves open what became of an order, under whatever status it comes."""
+        return self.kind in (Kind.UNKNOWN, Kind.FAILED)
+
+
+_REFUSING: Final = frozenset({200, 400, 401, 403, 404, 418, 422, 429})
+"""Statuses under which a whole answer with a code that nobody knows is a refusal of the placement that it answers; 200
+is that of one item of a batch."""
+_PLACING: Final = frozenset({Context.INCREASING, Context.REDUCING})
 
 _Row = tuple[tuple[int | range, ...], Kind, Reaction, RejectCause]
 _K, _R, _C = Kind, Reaction, RejectCause
@@ -88,12 +98,14 @@ def _down(first: int, last: int) -> range:
 _ROWS: Final[tuple[_Row, ...]] = (
     ((-1000, -1006, -1007, -1016), _K.UNKNOWN, _R.RESOLVE, _C.OTHER),
     ((-1001, -1008), _K.FAILED, _R.RETRY, _C.OVERLOADED),
-    ((-1002, -1022, -2008, -2014, -2015, -4056), _K.AUTH, _R.HALT, _C.OTHER),
+    ((-1002, -1022, -2008, -2014, -2015, -2017, -4056), _K.AUTH, _R.HALT, _C.OTHER),
     ((-1003, -1015), _K.RATE, _R.PAUSE, _C.RATE),
     ((-1021, -5028), _K.CLOCK, _R.RESYNC_CLOCK, _C.CLOCK),
     ((-1013,), _K.REFUSED, _R.REFRESH_RULES, _C.RULES),
-    ((-1020, _down(-1115, -1117), -1120, -1128, -1130, -1136), _K.REFUSED, _R.FIX, _C.RULES),
-    ((_down(-1100, -1106), -1114, -1118, -1119), _K.REFUSED, _R.FIX, _C.RULES),
+    ((-1010,), _K.REFUSED, _R.REJECT, _C.OTHER),
+    ((-1014, -1020, _down(-1115, -1117), -1120, -1128, -1130, -1136), _K.REFUSED, _R.FIX, _C.RULES),
+    ((_down(-1100, -1106), _down(-1108, -1110), -1114, -1118, -1119, -1126), _K.REFUSED, _R.FIX, _C.RULES),
+    ((-1112,), _K.REFUSED, _R.RETRY, _C.OVERLOADED),
     ((-1111, -1121), _K.REFUSED, _R.REFRESH_RULES, _C.RULES),
     ((-1122, -4140, -4141, -5024), _K.REFUSED, _R.EXITS_ONLY, _C.NOT_TRADING),
     ((-1125,), _K.REFUSED, _R.RENEW_KEY, _C.OTHER),
@@ -103,13 +115,15 @@ _ROWS: Final[tuple[_Row, ...]] = (
     ((-2018, -2019), _K.REFUSED, _R.REFRESH, _C.MARGIN),
     ((-2020,), _K.REFUSED, _R.REJECT, _C.OTHER),
     ((-2021, -4142), _K.REFUSED, _R.FLATTEN, _C.WOULD_TRIGGER),
-    ((-2022, -4118), _K.REFUSED, _R.REFRESH, _C.REDUCE_ONLY),
+    ((-2022, -2024, -4118), _K.REFUSED, _R.REFRESH, _C.REDUCE_ONLY),
     ((-2023,), _K.REFUSED, _R.HALT, _C.MARGIN),
     ((-2025, -4045), _K.REFUSED, _R.READ_BACK, _C.RULES),
     ((-2026,), _K.REFUSED, _R.REJECT, _C.RULES),
     ((-2027, -2028), _K.REFUSED, _R.REFRESH_RULES, _C.MARGIN),
     ((_down(-4001, -4014), -4016, -4023, -4024, -4164), _K.REFUSED, _R.REFRESH_RULES, _C.RULES),
-    ((-4015, -4028, -4032, -4082), _K.REFUSED, _R.FIX, _C.RULES),
+    ((-4000, -4015, -4020, -4028, -4031, -4032, -4044, -4060, -4082, -4084), _K.REFUSED, _R.FIX, _C.RULES),
+    ((-4083, -4117, -4139), _K.REFUSED, _R.REJECT, _C.OTHER),
+    ((-4104, -4108, -4144, -4411), _K.REFUSED, _R.EXITS_ONLY, _C.NOT_TRADING),
     ((-4116,), _K.DUPLICATE, _R.ADOPT, _C.OTHER),
     ((-4046, -4059, -4171, -5027), _K.UNCHANGED, _R.READ_BACK, _C.OTHER),
     ((-4067,), _K.REFUSED, _R.READ_BACK, _C.OTHER),
@@ -255,6 +269,9 @@ def classify(status: int, body: bytes, context: Context) -> Outcome:
         return Outcome(Fate.DONE, status)
     if code is None:
         message = clean(body[: 8 * _SHOWN_CHARS].decode("utf-8", "replace")) or "empty body"
+    entry = CATALOGUE.get(code) if code is not None else None
+    if entry is not None and entry.doubtful and context in _TRADING and status < 500 and status != 408:
+        return _by_code(status, entry.code, message, context)
     if status == 418:
         return Outcome(Fate.BANNED, status, code, message, banned_until_ms=banned_until_ms(message))
     if status == 429:
@@ -325,8 +342,8 @@ def _failed(status: int, code: int, message: str, entry: Entry, context: Context
 def _by_code(status: int, code: int, message: str, context: Context) -> Outcome:
     entry = CATALOGUE.get(code)
     if entry is None:
-        fate = Fate.REFUSED if context is Context.QUERY else Fate.UNKNOWN
-        return Outcome(fate, status, code, message)
+        refused = context is Context.QUERY or (context in _PLACING and status in _REFUSING)
+        return Outcome(Fate.REFUSED if refused else Fate.UNKNOWN, status, code, message)
     match entry.kind:
         case Kind.UNKNOWN:
             return Outcome(Fate.UNKNOWN, status, code, message, entry)

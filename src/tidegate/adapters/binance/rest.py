@@ -282,8 +282,10 @@ class BinanceRest:
         if outcome.fate is Fate.DONE:
             return None
         retry_after_s = _retry_after_s(got.headers)
-        if outcome.fate is Fate.LIMITED:
+        if outcome.fate is Fate.LIMITED or (outcome.fate is Fate.UNKNOWN and got.status == 429):
             self.governor.limited(outcome.code or -1003, retry_after_s, _pool_of(wire.path))
+        if outcome.fate is Fate.UNKNOWN and got.status == 418:
+            self.governor.ban(outcome.banned_until_ms, retry_after_s)
         if outcome.fate is not Fate.BANNED:
             return outcome.error()
         if got.status == 403:

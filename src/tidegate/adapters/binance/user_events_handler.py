@@ -31,6 +31,7 @@ _NO_MONEY: Final = frozenset({"ORDER", "MARGIN_TYPE_CHANGE"})
 _OURS: Final = "p1-"
 _HOLD_S: Final = 1.0
 _CHILD_S: Final = 1.0
+_LOOK_UP_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 
 class UserEventHandler:
@@ -52,12 +53,17 @@ class UserEventHandler:
         self._emit, self._on_notice, self._fee_price, self._count = emit, on_notice, fee_price, count
         self._held: dict[tuple[str, int], list[tuple[OrderTradeUpdate, Nanos]]] = {}
         self._trades: Remembered[tuple[str, int], None] = Remembered()
+        self._filled: Remembered[ClientOrderId, None] = Remembered()
         self.lag_ns: Nanos = 0
         """How long the newest word of an execution was on its way, by the two clocks."""
 
     def has_seen(self, fill: OrderFilled) -> bool:
         """Whether the stream has brought this execution."""
         return (fill.instrument, fill.trade_id) in self._trades
+
+    def has_filled(self, name: ClientOrderId) -> bool:
+        """Whether the stream has told of an execution of this order."""
+        return name in self._filled
 
     def take(self, event: UserEvent, recv_ns: Nanos) -> None:
         """One event."""
@@ -128,7 +134,31 @@ class UserEventHandler:
 
     def _tell(self, event: OrderTradeUpdate, recv_ns: Nanos) -> None:
         for report in order_reports(event, self._names, recv_ns, self._fee_price, self._count):
-            self._emit(report)
+            if not isinstance(report, OrderFilled):
+                self._emit(report)
+            elif report.price > 0 and report.qty > 0:
+                self._filled.put(report.id, None)
+                self._emit(report)
+            else:
+                self._background.spawn(self._look_up(report))
+
+    async def _look_up(self, fill: OrderFilled) -> None:
+        """An execution without a price cannot be booked: the trade list has it."""
+        self._count("execution without a price")
+        known = self._names.known(fill.id)
+        asked = QueryOrder(fill.id, fill.instrument, known is not None and known.conditional)
+        for delay_s in _LOOK_UP_S:
+            await asyncio.sleep(delay_s)
+            try:
+                reports = await self._reader.state_of(asked)
+            except VenueError:
+                continue
+            if any(isinstance(each, OrderFilled) and each.trade_id == fill.trade_id for each in reports):
+                for report in reports:
+                    self._emit(report)
+                return
+        text = f"{fill.id} on {fill.instrument}: an execution of {fill.qty:f} without a price, and no list has it yet"
+        self._notice(Severity.CRITICAL, "fill", text, fill.recv_ns)
 
     def _algo(self, event: AlgoUpdate, recv_ns: Nanos) -> None:
         for report in algo_reports(event, self._names, recv_ns, self._count):

@@ -7,6 +7,7 @@ from the stream and the trade list. Nothing is sent twice. Reports wait in a que
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Final
@@ -198,8 +199,8 @@ class BinanceVenue:
         except VenueError as error:
             self._doubt(error)
             raise sending.failure(error) from None
-        self._accepted(order, sending, answer)
-        self._stream.expect(order.id, asked_ns)
+        if self._accepted(order, sending, answer):
+            self._stream.expect(order.id, asked_ns)
 
     async def submit_batch(self, orders: Sequence[ApprovedOrder]) -> list[VenueError | None]:
         """Send ordinary orders, five to a request; per order what ``submit`` would raise, or ``None``."""
@@ -340,8 +341,12 @@ class BinanceVenue:
             raise sending.failure(classify_item(code, row.msg or "", sending.context).error())
         self._accepted(order, sending, row)
 
-    def _accepted(self, order: ApprovedOrder, sending: Sending, answer: OrderRow | AlgoRow) -> None:
-        """Report an acceptance. An answer that names no order of the venue's is no proof of one."""
+    def _accepted(self, order: ApprovedOrder, sending: Sending, answer: OrderRow | AlgoRow) -> bool:
+        """Report an acceptance, and the end that the answer tells with it; False where no event is due any more.
+
+        An answer that names no order of the venue's is no proof of one. One that tells of executions has them looked
+        up when the stream stays silent about them.
+        """
         now_ns = self._clock.now_ns()
         venue_id = integer(answer.algo_id if isinstance(answer, AlgoRow) else answer.order_id)
         if venue_id is None:
@@ -352,8 +357,24 @@ class BinanceVenue:
         elif answer.algo_status not in (None, "NEW"):
             for report in algo_row_reports(answer, self._names, ts_ns, now_ns, self.counters.add):
                 self._emit(report)
-            return
+            return True
         self._emit(OrderAccepted(order.id, order.instrument, venue_id, ts_ns, now_ns))
+        if not isinstance(answer, OrderRow):
+            return True
+        if answer.executed_qty:
+            self._background.spawn(self._look_up_fills(QueryOrder(order.id, order.instrument)))
+            return True
+        end = row_end(answer, order.id, ts_ns, now_ns, self.counters.add)
+        if end is not None:
+            self._emit(end)
+        return end is None
+
+    async def _look_up_fills(self, order: QueryOrder) -> None:
+        """The answer said that it has executed: without a word of the stream the trade list says how."""
+        await asyncio.sleep(_EVENT_DUE_NS / 1e9 / 2)
+        if not self._events.has_filled(order.id):
+            with suppress(VenueError):  # the audit sees the position
+                await self.query(order)
 
     def _amended(self, order: AmendOrder, known: Known, row: OrderRow, limit: Decimal) -> None:
         ts_ns, now_ns = self._venue_ns(), self._clock.now_ns()

@@ -223,8 +223,10 @@ class WsApi:
         if outcome.fate is Fate.BANNED:
             self._governor.ban(outcome.banned_until_ms)
             raise Banned(self._governor.banned_until_ns or 0, why=f"status {found.status}: {outcome.message}; shut out")
-        if outcome.fate is Fate.LIMITED:
+        if outcome.fate is Fate.LIMITED or (outcome.fate is Fate.UNKNOWN and found.status == 429):
             self._governor.limited(outcome.code or -1003)
+        if outcome.fate is Fate.UNKNOWN and found.status == 418:
+            self._governor.ban(outcome.banned_until_ms)
         if outcome.fate is not Fate.DONE:
             raise outcome.error()
         try:
