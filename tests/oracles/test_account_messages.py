@@ -372,7 +372,7 @@ def translate(row: Any, odd: Counter[str]) -> None:
             held = positions([row])
             assert bool(held) is bool(row.position_amt)
         case BalanceRow():
-            assert balances([row]) == (Balance("USDT", row.balance),)
+            assert balances([row]) == (Balance("USDT", row.balance, (integer(row.update_time) or 0) * 1_000_000),)
         case IncomeRow():
             assert income(row, 1, lambda _: None) is not None
         case SymbolConfigRow():
