@@ -221,13 +221,21 @@ def _lose_listen_key(stage: Stage) -> str:
     return "silently" if silent else "with its event"
 
 
+def _resume(stage: Stage) -> None:
+    """A person looks, and resumes: again until it is possible, for a sweep has to be done first."""
+
+    def up() -> bool:
+        stage.tell("resume", reset=True)
+        return (stage.status() or {}).get("state") in ("READY", "RECONCILING")
+
+    stage.wait("it is up again", up, 20.0)
+
+
 def _word(verb: str) -> Callable[[Stage], str]:
     def act(stage: Stage) -> str:
         answer = stage.tell(verb)
         flat = stage.wait("flat", lambda: not stage.reader.glance().positions, 10.0)
-        if stage.tell("resume", reset=True) is None:
-            time.sleep(1.0)
-            stage.tell("resume", reset=True)
+        _resume(stage)
         assert answer is not None, f"{verb} was not answered"
         assert flat, f"not flat 10 s after {verb}"
         return "flat"
@@ -239,7 +247,7 @@ def _signal_kill(stage: Stage) -> str:
     """SIGUSR1, the kill switch without a socket."""
     os.kill(stage.daemon.process.pid, signal.SIGUSR1)
     flat = stage.wait("flat", lambda: not stage.reader.glance().positions, 10.0)
-    stage.wait("the sweep is over", lambda: (stage.tell("resume", reset=True) or {}).get("ok"), 10.0)
+    _resume(stage)
     assert flat, "not flat 10 s after SIGUSR1"
     return "flat"
 
