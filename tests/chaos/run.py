@@ -47,7 +47,10 @@ def chaos(
     keep: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> Report:
-    """Run it. ``left_out``: acts that are not run, with the reason. The acts hang on the seed alone; what they meet hangs on the clock, so a run is never quite the same."""
+    """Run it. ``left_out``: acts that are not run, with the reason.
+
+    The acts hang on the seed alone; what they meet hangs on the clock, so a run is never quite the same.
+    """
     report = Report(seed, minutes)
     with Stage(seed, keep=keep) as stage:
         say(f"seed {seed}, folder {stage.folder}, orders over {stage.order_entry}")
