@@ -12,6 +12,7 @@ from typing import Any
 
 from tests.chaos.relay import Mode
 from tests.chaos.stage import STATE_MIB, SYMBOLS, Stage
+from tests.fakes.processes import Running
 
 _FULL_FOR_S = (5.0, 15.0)
 _LEAVES_WITHIN_S = 12.0
@@ -71,19 +72,11 @@ def _kill_venue(stage: Stage) -> str:
     return f"away {away_s:.0f} s"
 
 
-def _freeze_daemon(stage: Stage) -> str:
+def _freeze(stage: Stage, process: Running) -> str:
     for_s = _draw_s(stage, 2.0, 15.0)
-    stage.daemon.send(signal.SIGSTOP)
+    process.send(signal.SIGSTOP)
     time.sleep(for_s)
-    stage.daemon.send(signal.SIGCONT)
-    return f"{for_s:.0f} s"
-
-
-def _freeze_venue(stage: Stage) -> str:
-    for_s = _draw_s(stage, 2.0, 15.0)
-    stage.venue.send(signal.SIGSTOP)
-    time.sleep(for_s)
-    stage.venue.send(signal.SIGCONT)
+    process.send(signal.SIGCONT)
     return f"{for_s:.0f} s"
 
 
@@ -257,8 +250,8 @@ ACTS = (
     Act("kill -9 twice", _kill_twice, 2),
     Act("SIGTERM of the daemon", _terminate, 2),
     Act("kill -9 of the exchange", _kill_venue, 3),
-    Act("SIGSTOP of the daemon", _freeze_daemon, 3),
-    Act("SIGSTOP of the exchange", _freeze_venue, 3),
+    Act("SIGSTOP of the daemon", lambda stage: _freeze(stage, stage.daemon), 3),
+    Act("SIGSTOP of the exchange", lambda stage: _freeze(stage, stage.venue), 3),
     Act("line: delays", _line(Mode.DELAY, 5.0, 15.0), 2),
     Act("line: cuts", _cut, 4),
     Act("line: black hole", _line(Mode.HOLE, 3.0, 15.0), 3),

@@ -60,6 +60,7 @@ class Dispatcher:
     """The one door out. ``post`` must be set before the first command: it brings failures back to the inbox.
 
     ``halted`` is the latch: the first ``Halt`` that came by. ``on_alert`` hears every alert, and every halt as one.
+    ``on_leave`` hears why this process leaves the account to another daemon; then ``left_to_another`` is set.
     """
 
     def __init__(

@@ -326,6 +326,7 @@ class Reports:
             self._on_target_refused(desk, order, cause, out)
 
     def _open_circuit(self, desk: Desk, report: OrderRejected, out: list[Command]) -> None:
+        """Take no new risk until the next probe; a person hears of each new reason once."""
         trading, doublings = self._trading, min(desk.rejections - REJECTIONS_IN_A_ROW, _LONGEST_CIRCUIT)
         desk.blocked_until_ns = trading.now_ns + min(MINUTE_NS * 2**doublings, HOUR_NS)
         minutes = (desk.blocked_until_ns - trading.now_ns) // MINUTE_NS
@@ -337,7 +338,8 @@ class Reports:
             out.append(Alert(Severity.CRITICAL, REFUSED, text, report.ts_ns))
 
     def forgive(self, desk: Desk) -> bool:
-        """RESUME, or another process: what was refused may be tried at once; False when nothing was."""
+        """After a fill, RESUME, a start, or the word that it trades: what was refused may be tried at once; False when
+        nothing was."""
         refused = bool(desk.refusal)
         desk.rejections, desk.blocked_until_ns, desk.refusal = 0, 0, ""
         return refused

@@ -130,7 +130,7 @@ class Account:
 
     # ---- state --------------------------------------------------------------------------------------------------
 
-    def dump(self) -> "AccountState":
+    def dump(self) -> AccountState:
         """Everything that a later process needs to be the same account."""
         return AccountState(
             orders=list(self.orders.all()),
@@ -150,7 +150,7 @@ class Account:
             updated_ms=self.updated_ms,
         )
 
-    def load(self, state: "AccountState") -> None:
+    def load(self, state: AccountState) -> None:
         """Become the account that was kept. Timers of good-till-date orders and countdowns begin anew."""
         self.orders.load(state.orders)
         for order in state.algo_orders:
